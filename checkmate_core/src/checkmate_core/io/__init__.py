@@ -1,0 +1,1 @@
+"""Storage as the engine sees it: the TaskIO protocol, its registry and the memory backend."""
