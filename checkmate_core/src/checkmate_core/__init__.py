@@ -1,1 +1,72 @@
-"""."""
+"""The engine of CheckMate. Applications import from `checkmate`, backends from here."""
+
+from checkmate_core.checkmate import CheckMate
+from checkmate_core.engine import CheckMateEngine
+from checkmate_core.errors import (
+    BindException,
+    CorruptObjectException,
+    IncompatibleTaskException,
+    InterruptedStageException,
+    InvalidStateException,
+    InvalidTransitionException,
+    LockLostException,
+    MissingStateException,
+    PersistenceDataNotFoundException,
+    StageFailedException,
+    StorageUnavailableException,
+    TaskCanceledException,
+    TaskEngineException,
+    TaskIOException,
+    UnsupportedBackendException,
+    VersionConflictException,
+)
+from checkmate_core.io.protocol import TaskIO
+from checkmate_core.io.registry import open_task_io
+from checkmate_core.layout import LOCK_EXTENSION, STAGE_NAME_MAX_LENGTH
+from checkmate_core.lock import BindLock
+from checkmate_core.manifest import TaskEngineState
+from checkmate_core.retry import RetryPolicy
+from checkmate_core.stage import BaseStage
+from checkmate_core.state import BaseStageState, StageStateHistoryEntry
+from checkmate_core.status import ACTIVE_STATES, CANCELABLE_STATES, INACTIVE_STATES, StageStatus
+from checkmate_core.store import StageView, TaskStore, TaskView
+from checkmate_core.version import __version__
+
+__all__ = [
+    "ACTIVE_STATES",
+    "CANCELABLE_STATES",
+    "INACTIVE_STATES",
+    "LOCK_EXTENSION",
+    "STAGE_NAME_MAX_LENGTH",
+    "BaseStage",
+    "BaseStageState",
+    "BindException",
+    "BindLock",
+    "CheckMate",
+    "CheckMateEngine",
+    "CorruptObjectException",
+    "IncompatibleTaskException",
+    "InterruptedStageException",
+    "InvalidStateException",
+    "InvalidTransitionException",
+    "LockLostException",
+    "MissingStateException",
+    "PersistenceDataNotFoundException",
+    "RetryPolicy",
+    "StageFailedException",
+    "StageStateHistoryEntry",
+    "StageStatus",
+    "StageView",
+    "StorageUnavailableException",
+    "TaskCanceledException",
+    "TaskEngineException",
+    "TaskEngineState",
+    "TaskIO",
+    "TaskIOException",
+    "TaskStore",
+    "TaskView",
+    "UnsupportedBackendException",
+    "VersionConflictException",
+    "__version__",
+    "open_task_io",
+]

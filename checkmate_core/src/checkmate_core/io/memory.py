@@ -25,7 +25,6 @@ from checkmate_core.types import (
     Version,
 )
 
-
 # One lock for all stores, so that a fork can replace it: held by another thread, it would stay locked.
 _lock = threading.Lock()
 if hasattr(os, "register_at_fork"):

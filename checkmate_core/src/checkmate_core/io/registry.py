@@ -85,9 +85,7 @@ def _backend(scheme: str) -> Backend:
     found = _scan().get(scheme)
     if found is None:
         fix = _EXTRA_BY_SCHEME.get(scheme)
-        hint = (
-            f"pip install '{fix}'" if fix else f"known schemes are {', '.join(sorted(_scan()))}"
-        )
+        hint = f"pip install '{fix}'" if fix else f"known schemes are {', '.join(sorted(_scan()))}"
         raise UnsupportedBackendException(f"no backend for {scheme}://: {hint}")
     try:
         backend: Backend = found.load()

@@ -44,9 +44,7 @@ def parse_store_url(url: str) -> StoreUrl:
     if "@" in parts.netloc:
         raise UnsupportedBackendException(f"the URL {where} carries credentials before '@'. {fix}")
     if parts.fragment:
-        raise UnsupportedBackendException(
-            f"the URL {where} has a fragment ('#…'), which no store has."
-        )
+        raise UnsupportedBackendException(f"the URL {where} has a fragment ('#…'), which no store has.")
     options: dict[str, str] = {}
     for name, value in parse_qsl(parts.query, keep_blank_values=True):
         if _SECRET.search(name):

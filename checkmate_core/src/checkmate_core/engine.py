@@ -1,0 +1,287 @@
+"""CheckMateEngine: binds a task, executes its stages, lets it go."""
+
+import logging
+import warnings
+from types import TracebackType
+from typing import Any, Literal, cast
+from uuid import uuid4
+
+from checkmate_core.clock import SYSTEM_CLOCK, Clock
+from checkmate_core.errors import (
+    InvalidTransitionException,
+    TaskEngineException,
+)
+from checkmate_core.execution import Plan, cancel_plan, drive, execute_plan
+from checkmate_core.imported import qualified_name
+from checkmate_core.inspection import STAGE_RESULT, TaskInspection
+from checkmate_core.io.protocol import TaskIO
+from checkmate_core.io.registry import open_task_io
+from checkmate_core.layout import check_task_id
+from checkmate_core.manifest import TaskEngineState, check_stage_list
+from checkmate_core.record import StageRecord
+from checkmate_core.retry import RetryPolicy
+from checkmate_core.session import TaskSession, TaskSpec
+from checkmate_core.stage import STAGE, BaseStage
+from checkmate_core.state import BaseStageState
+from checkmate_core.status import CANCELABLE_STATES, FINISHED_STATES
+
+_log = logging.getLogger(__name__)
+
+
+class CheckMateEngine(TaskInspection[STAGE, STAGE_RESULT]):
+    """Multi-stage task execution framework.
+
+    The scope of the engine is to manage the execution of a series of stages. Each stage is executed
+    sequentially until it is completed, canceled by the user, exhausts retries, or encounters an
+    unrecoverable error. Between `bind` and `unbind`, best written as a ``with`` block, this process
+    owns the task.
+
+    Warning:
+        The engine is not thread-safe and should not be shared between threads. Many engines in many
+        threads are fine. A forked child must make its own.
+
+    Attributes:
+        io: The store.
+        task_id: The task.
+        task_state: The stages as they were given.
+        stages: The stages: bound ones while bound, else copies of the templates.
+        retry_policy: When a failed stage is tried again.
+        max_attempts: How often a stage is tried, in all.
+        bind_lock_timeout: Seconds that `bind` waits for the lock; None tries once.
+        auto_cleanup: Whether `unbind` removes the stored task.
+        no_lock: Whether the task is worked on without a lock.
+        force_create: Whether `bind` refuses a task that exists.
+        clock: Where waits and times come from.
+    """
+
+    clock: Clock = SYSTEM_CLOCK
+
+    def __init__(
+        self,
+        io: TaskIO | str,
+        task_id: str | None = None,
+        stage_templates: list[STAGE] | None = None,
+        retry_policy: RetryPolicy = RetryPolicy.NONE,
+        max_attempts: int = 1,
+        bind_lock_timeout: float | None = None,
+        auto_cleanup: bool = False,
+        no_lock: bool = False,
+        force_create: bool = False,
+    ) -> None:
+        """Initializes an engine. Makes no request.
+
+        Args:
+            io: The input/output handler for the task, or the URL of one.
+            task_id: The unique identifier for the task: an existing one is resumed, a new one
+                created. None makes a new id.
+            stage_templates: A list of stage templates to be used in the task; copied.
+            retry_policy: The policy for retrying stages. A stage may override it.
+            max_attempts: The maximum number of attempts for a stage. A stage may override it.
+            bind_lock_timeout: The timeout for acquiring the bind lock, in seconds. None tries once.
+            auto_cleanup: Whether to automatically clean up after the task. This forces a cleanup
+                on unbind even if the task did not complete successfully.
+            no_lock: Whether to disable the bind lock. Then nothing keeps a second worker away and
+                there is no fencing token: where the store can swap, the second one to write a stage
+                gets `LockLostException`, but both may have executed it; where it cannot, the last
+                writer wins silently. For tasks that are surely run by one process at a time.
+            force_create: Whether to force the creation of a new task. This allows an external
+                process to generate the task_id and pass it in. An existing task is refused, never
+                overwritten.
+
+        Raises:
+            TaskEngineException: No stage templates; the retry policy is NONE and max_attempts is
+                not 1; max_attempts is less than 1; the task id cannot name a task.
+            UnsupportedBackendException: Nothing serves the URL.
+        """
+        if not stage_templates:
+            raise TaskEngineException("a task needs at least one stage: pass stage_templates=[…]")
+        if max_attempts < 1:
+            raise TaskEngineException(f"max_attempts is {max_attempts}; it must be at least 1")
+        if retry_policy == RetryPolicy.NONE and max_attempts != 1:
+            raise TaskEngineException(
+                f"max_attempts is {max_attempts} but retry_policy is RetryPolicy.NONE, which never retries; "
+                "pass a policy such as RetryPolicy.exponential()"
+            )
+        if retry_policy != RetryPolicy.NONE and max_attempts == 1:
+            warnings.warn(
+                "retry_policy has no effect with max_attempts=1: pass max_attempts=2 or more",
+                stacklevel=2,
+            )
+        self.task_id = check_task_id(task_id if task_id is not None else uuid4().hex)
+        self.io = open_task_io(io) if isinstance(io, str) else io
+        self.task_state: TaskEngineState[STAGE] = TaskEngineState[Any](
+            stage_template_classes=[qualified_name(type(stage)) for stage in stage_templates],
+            stage_templates=[stage.model_copy(deep=True) for stage in stage_templates],
+        )
+        self.retry_policy = retry_policy
+        self.max_attempts = max_attempts
+        self.bind_lock_timeout = bind_lock_timeout
+        self.auto_cleanup = auto_cleanup
+        self.no_lock = no_lock
+        self.force_create = force_create
+        self.stages: list[STAGE] = self._fresh_stages()
+        self._is_new_id = task_id is None
+        self._session: TaskSession | None = None
+
+    def __enter__(self) -> "CheckMateEngine[STAGE, STAGE_RESULT]":
+        """Bind the task. See `bind`."""
+        self.bind()
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc_value: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> Literal[False]:
+        """Unbind the task; exceptions propagate."""
+        self.unbind()
+        return False
+
+    def bind(self) -> None:
+        """Binds the engine to the task: acquires the lock, creates or reads the stored task.
+
+        Raises:
+            TaskEngineException: Already bound; stage names are not unique; ``force_create`` and the
+                task exists.
+            BindException: The task is locked by somebody else.
+            IncompatibleTaskException: The stored task does not fit these stages.
+            InvalidStateException: The stages cannot be stored as JSON.
+            TaskIOException: The store failed.
+        """
+        if self._session is not None:
+            raise TaskEngineException(f"task {self.task_id} is already bound by this engine; unbind it first")
+        templates = self.task_state.stage_templates
+        names = [stage.stage_name for stage in templates]
+        twice = sorted({name for name in names if names.count(name) > 1})
+        if twice:
+            raise TaskEngineException(
+                f"stage names must be unique, but task {self.task_id} has {', '.join(map(repr, twice))} twice"
+            )
+        check_stage_list(templates, self.task_id)
+        session = TaskSession(
+            TaskSpec(
+                io=self.io,
+                task_id=self.task_id,
+                stages=templates,
+                max_attempts=self.max_attempts,
+                retry_policy=self.retry_policy.dump(),
+                lock_timeout=self.bind_lock_timeout,
+                no_lock=self.no_lock,
+                force_create=self.force_create,
+                is_new=self._is_new_id,
+                clock=self.clock,
+            )
+        )
+        self._is_new_id = False
+        self._session = session
+        self.stages = self._fresh_stages()
+        try:
+            for stage in self.stages:
+                stage.bind_to_engine(self)
+        except BaseException:
+            self.stages, self._session = self._fresh_stages(), None
+            session.close()
+            raise
+
+    def unbind(self, clean: bool = False) -> None:
+        """Lets the task go and restores the original stage templates.
+
+        Args:
+            clean: If True, the stored task is removed. Only a tombstone stays, so that a late write
+                of an earlier worker cannot bring it back.
+
+        Raises:
+            TaskEngineException: The engine is not bound.
+            LockLostException: ``clean``, and another owner has the task.
+            TaskIOException: The store failed. The engine is unbound nevertheless.
+        """
+        session = self.session
+        try:
+            if clean or self.auto_cleanup:
+                session.check_process()
+                session.remove_task()
+        finally:
+            self.stages, self._session = self._fresh_stages(), None
+            session.close()
+
+    def execute(self, strict_recovery: bool = False) -> None:
+        """Executes the task from its first unfinished stage. Does nothing if it is complete.
+
+        Args:
+            strict_recovery: A stage that is marked RUNNING was in flight when its process ended, so
+                it is in an unknown state. When this is True, that is a warning and the stage is
+                rolled back and executed again; otherwise an exception is raised.
+
+        Raises:
+            InterruptedStageException: A stage was in flight and ``strict_recovery`` is False.
+            StageFailedException: A stage failed for good; its own exception is the cause.
+            TaskCanceledException: The task was canceled.
+            LockLostException: Another owner has the task.
+            TaskEngineException: The engine is not bound, or stored state cannot be.
+        """
+        self._run(execute_plan(self, strict_recovery=strict_recovery))
+
+    def cancel(self) -> None:
+        """Cancels the task: its first incomplete stage's `cancel` runs, then it is CANCELED.
+
+        An engine that is not bound binds for as long as this takes.
+
+        Raises:
+            TaskEngineException: The task is in a state that cannot be canceled.
+        """
+        if self._session is None:
+            with self:
+                self.cancel()
+            return
+        self.check_cancelable()
+        self._run(cancel_plan(self))
+
+    def state_update_hook(self, stage: STAGE) -> None:
+        """Called after each change of a stage's status was stored. Override it; the default does nothing.
+
+        If it raises, the error is logged and the run goes on.
+        """
+
+    def store_stage(self, stage: BaseStage[Any], state: BaseStageState) -> None:
+        """Store ``state`` as the stage's. For `BaseStage.update_status`."""
+        self.session.store_stage(self.index_of(stage), stage.stage_name, state)
+
+    def call_update_hook(self, stage: BaseStage[Any]) -> None:
+        """Call `state_update_hook` so that it cannot break the run. For `BaseStage.update_status`."""
+        try:
+            self.state_update_hook(cast("STAGE", stage))
+        except Exception:  # noqa: BLE001 - a user's hook may raise anything
+            _log.exception("state_update_hook failed at stage %r of task %s", stage.stage_name, self.task_id)
+
+    def stored_state(self, stage: BaseStage[Any]) -> BaseStageState | None:
+        """What is stored of the stage, None if it never began. For `BaseStage.bind_to_engine`."""
+        return self.session.stored_state(self.index_of(stage), type(stage.state))
+
+    def adopt(self, stage: BaseStage[Any], record: StageRecord) -> None:
+        """Take what an earlier owner stored of a stage at the last moment."""
+        stage.state = record.load_state(type(stage.state), stage.url)
+
+    def note_end(self) -> None:
+        """Note in the store that the task is finished, if it is."""
+        if self.status in FINISHED_STATES:
+            self.session.journal.end_life(self.status)
+
+    def check_cancelable(self) -> None:
+        """Raise unless the task can be canceled as it stands.
+
+        Raises:
+            InvalidTransitionException: It cannot.
+        """
+        if self.status not in CANCELABLE_STATES:
+            raise InvalidTransitionException(
+                f"task {self.task_id} is {self.status} and cannot be canceled "
+                f"(only {', '.join(sorted(CANCELABLE_STATES))} can)"
+            )
+
+    def _run(self, plan: Plan) -> None:
+        self.session.check_process()
+        drive(plan, self.clock)
+
+    def _fresh_stages(self) -> list[STAGE]:
+        return [stage.model_copy(deep=True) for stage in self.task_state.stage_templates]

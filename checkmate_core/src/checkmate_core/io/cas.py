@@ -1,0 +1,125 @@
+"""Compare-and-swap that survives a lost response.
+
+A conditional write whose answer is lost and which is then sent again (by us, or by an SDK behind
+our back) meets its own first copy and is told "conflict". So no conflict is believed before the
+object was read back: its body holds the ``write_id`` of whoever wrote it. The failure and the cure
+are told in icechunk's design document 017, "conditional put, lost response".
+"""
+
+import json
+import logging
+from collections.abc import Callable
+from functools import partial
+
+from tenacity import RetryCallState, Retrying, retry_if_exception_type
+from tenacity.stop import stop_after_attempt
+from tenacity.wait import wait_random_exponential
+
+from checkmate_core.clock import SYSTEM_CLOCK, Clock
+from checkmate_core.errors import (
+    CorruptObjectException,
+    PersistenceDataNotFoundException,
+    StorageUnavailableException,
+    VersionConflictException,
+)
+from checkmate_core.io.protocol import TaskIO
+from checkmate_core.types import ABSENT, Expect, StoredObject, Version
+
+_ATTEMPTS = 5
+_log = logging.getLogger(__name__)
+
+
+class CasWriter:
+    """Conditional writes and removes of one owner, each resolved to "applied" or "conflict".
+
+    Sending the same bytes again under the same precondition is always safe: either the first copy
+    was applied, and the second meets it and recognises it, or it was not.
+    """
+
+    def __init__(self, io: TaskIO, clock: Clock = SYSTEM_CLOCK) -> None:
+        self._io = io
+        self._clock = clock
+        self._sent: dict[str, set[str]] = {}
+
+    def write(self, obj_name: str, data: bytes, write_id: str, *, expect: Expect) -> Version:
+        """Write ``data``, whose body holds ``write_id``, if ``expect`` holds.
+
+        Raises:
+            VersionConflictException: Somebody else's write stands there. Ours was not applied.
+            CorruptObjectException: What stands there cannot be read, so whose it is cannot be told.
+            StorageUnavailableException: The store did not answer for good; ours may have been
+                applied, or may yet be.
+        """
+        self._sent.setdefault(obj_name, set()).add(write_id)
+        while True:
+            try:
+                return self._resolve(partial(self._write_once, obj_name, data, write_id, expect))
+            except _OwnLateWriteError as late:
+                expect = late.version
+
+    def remove(self, obj_name: str, version: Version) -> None:
+        """Remove the object if it still has ``version``; otherwise it is gone or another's, which will do.
+
+        Raises:
+            StorageUnavailableException: The store did not answer for good.
+        """
+
+        def once() -> Version:
+            try:
+                self._io.remove(obj_name, expect=version)
+            except VersionConflictException:
+                _log.debug("%s is gone or another's already", self._io.build_url(obj_name))
+            return version
+
+        self._resolve(once)
+
+    def _resolve(self, once: Callable[[], Version]) -> Version:
+        return Retrying(
+            retry=retry_if_exception_type(StorageUnavailableException),
+            wait=wait_random_exponential(multiplier=0.1, max=2.0),
+            stop=stop_after_attempt(_ATTEMPTS),
+            sleep=self._clock.sleep,
+            before_sleep=_log_retry,
+            reraise=True,
+        )(once)
+
+    def _write_once(self, obj_name: str, data: bytes, write_id: str, expect: Expect) -> Version:
+        try:
+            return self._io.write(obj_name, data, expect=expect)
+        except VersionConflictException as conflict:
+            try:
+                found = self._io.read(obj_name)
+            except PersistenceDataNotFoundException as exc:
+                if expect is not ABSENT:
+                    raise conflict from exc
+                raise StorageUnavailableException(
+                    f"{self._io.build_url(obj_name)} was refused as existing, then was not there; sending again"
+                ) from conflict
+            found_id = self._write_id_of(found, obj_name)
+            if found_id == write_id:
+                return found.version
+            if found_id in self._sent[obj_name] and found.version != expect:
+                raise _OwnLateWriteError(found.version) from conflict
+            raise
+
+    def _write_id_of(self, found: StoredObject, obj_name: str) -> str:
+        try:
+            return str(json.loads(found.data)["write_id"])
+        except (ValueError, KeyError, TypeError) as exc:
+            raise CorruptObjectException(
+                f"{self._io.build_url(obj_name)} cannot be read, so it cannot be told whose write stands "
+                "there. Nothing was changed. Look at it, restore or remove it, then try again"
+            ) from exc
+
+
+class _OwnLateWriteError(Exception):
+    """An earlier write of this owner, given up without an answer, has arrived after all."""
+
+    def __init__(self, version: Version) -> None:
+        super().__init__(version)
+        self.version = version
+
+
+def _log_retry(state: RetryCallState) -> None:
+    error = state.outcome.exception() if state.outcome else None
+    _log.warning("storage request failed (attempt %d), sending it again: %s", state.attempt_number, error)

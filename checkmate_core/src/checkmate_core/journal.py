@@ -1,0 +1,245 @@
+"""TaskJournal: one owner's reads and fenced writes of one task's stored objects.
+
+Every write is a swap on the version that this owner last saw. That is the fence: once another
+owner has written an object, nothing that this one sends about it is applied any more.
+"""
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Any
+from uuid import uuid4
+
+from checkmate_core.clock import SYSTEM_CLOCK, Clock
+from checkmate_core.errors import (
+    LockLostException,
+    PersistenceDataNotFoundException,
+    VersionConflictException,
+)
+from checkmate_core.io.cas import CasWriter
+from checkmate_core.io.protocol import TaskIO
+from checkmate_core.layout import manifest_name
+from checkmate_core.manifest import Manifest
+from checkmate_core.record import StageRecord
+from checkmate_core.status import StageStatus
+from checkmate_core.types import ABSENT, ANY, Capability, Expect, StoredObject, Version
+
+
+class StaleViewError(Exception):
+    """What was read is not the latest: read again, and acquire with at least this epoch."""
+
+    def __init__(self, min_epoch: int = 1) -> None:
+        super().__init__(min_epoch)
+        self.min_epoch = min_epoch
+
+
+class StageChangedError(Exception):
+    """An earlier owner's write arrived between our read of a stage and our claim of it.
+
+    It is history, not a rival: adopt ``record`` and decide again what to do.
+    """
+
+    def __init__(self, record: StageRecord) -> None:
+        super().__init__(record.stage_name)
+        self.record = record
+
+
+class TaskJournal:
+    """The stored objects of one task as one owner knows them.
+
+    Attributes:
+        owner: Identity that is stamped on every write.
+        epoch: Fencing token that is stamped on every write.
+        is_fenced: Whether a lock stands behind it; without one, versions alone decide.
+    """
+
+    def __init__(self, io: TaskIO, task_id: str, *, is_fenced: bool, clock: Clock = SYSTEM_CLOCK) -> None:
+        self.io = io
+        self.task_id = task_id
+        self.is_fenced = is_fenced
+        self.owner = uuid4().hex
+        self.epoch = 1
+        self._clock = clock
+        self._writer = CasWriter(io, clock)
+        self._is_conditional = {Capability.CREATE, Capability.SWAP} <= io.capabilities
+        self._manifest: Manifest | None = None
+        self._versions: dict[str, Version] = {}
+        self._claimed: set[str] = set()
+
+    @property
+    def manifest(self) -> Manifest:
+        """The manifest as last read or written."""
+        if self._manifest is None:
+            raise PersistenceDataNotFoundException(f"there is no task {self.task_id} in {self.io.base_url}")
+        return self._manifest
+
+    @property
+    def url(self) -> str:
+        """The manifest's URL."""
+        return self.io.build_url(manifest_name(self.task_id))
+
+    def read_manifest(self) -> Manifest | None:
+        """Read the manifest, which may be a tombstone; None if there is none."""
+        name = manifest_name(self.task_id)
+        try:
+            return self._take_manifest(self.io.read(name))
+        except PersistenceDataNotFoundException:
+            return self._take_manifest(None)
+
+    def read_all(self, stage_objects: Sequence[str]) -> dict[str, StageRecord | None]:
+        """Read the manifest and these stage objects at once.
+
+        Garbage of an earlier life counts as absent, but is swapped over, never created.
+        """
+        name = manifest_name(self.task_id)
+        found = self.io.read_many([name, *stage_objects])
+        if self._take_manifest(found.get(name)) is None:
+            raise StaleViewError
+        return {obj_name: self._take_stage(obj_name, found.get(obj_name)) for obj_name in stage_objects}
+
+    def begin_life(self, templates: list[dict[str, Any]], **fields: Any) -> None:
+        """Store a new manifest, over a tombstone if there is one.
+
+        Raises:
+            VersionConflictException: There is a live manifest.
+        """
+        self._write_manifest(
+            Manifest(
+                task_id=self.task_id,
+                base_epoch=self.epoch,
+                epoch=self.epoch,
+                owner=self.owner,
+                created=self._now(),
+                stage_templates=templates,
+                **fields,
+            )
+        )
+
+    def end_life(self, status: StageStatus) -> None:
+        """Note in the manifest how the task ended.
+
+        Raises:
+            LockLostException: The task was removed, or begun anew, meanwhile.
+        """
+        while self.manifest.ended is None:
+            try:
+                self._write_manifest(self._stamped(ended=self._now(), ended_as=status))
+            except VersionConflictException as conflict:
+                self._reread_life(conflict)
+
+    def bury(self) -> None:
+        """Replace the manifest with a tombstone.
+
+        Raises:
+            LockLostException: The task was begun anew meanwhile.
+        """
+        while self.manifest.removed is None:
+            try:
+                self._write_manifest(self._stamped(removed=self._now(), stage_templates=[]))
+            except VersionConflictException as conflict:
+                self._reread_life(conflict)
+
+    def write_stage(self, obj_name: str, **fields: Any) -> None:
+        """Store a stage, stamped with this owner. An owner's first write to an object claims it.
+
+        Raises:
+            StageChangedError: At the claim: an earlier owner's write had arrived meanwhile.
+            LockLostException: Another owner has the stage, or the task was removed.
+            TaskIOException: The store failed.
+        """
+        record = StageRecord(
+            epoch=self.epoch, base_epoch=self.manifest.base_epoch, owner=self.owner, **fields
+        )
+        while True:
+            try:
+                self._versions[obj_name] = self._write(obj_name, record.encode(), record.write_id)
+            except VersionConflictException as conflict:
+                self._check_claimable(obj_name, conflict)
+            else:
+                self._claimed.add(obj_name)
+                return
+
+    def sweep(self) -> None:
+        """Remove all objects of the task but its tombstone, each only as it was read.
+
+        What the store cannot remove conditionally stays, as garbage that every later life ignores.
+        """
+        if self._is_conditional and Capability.REMOVE_IF not in self.io.capabilities:
+            return
+        for info in list(self.io.list(f"{self.task_id}/")):
+            if info.name == manifest_name(self.task_id):
+                continue
+            if not self._is_conditional:
+                self.io.remove(info.name)
+                continue
+            try:
+                version = info.version or self.io.read(info.name).version
+            except PersistenceDataNotFoundException:
+                continue
+            self._writer.remove(info.name, version)
+
+    def _check_claimable(self, obj_name: str, conflict: VersionConflictException) -> None:
+        """Decide again after a conflict: return to write once more, or raise."""
+        url = self.io.build_url(obj_name)
+        lost = LockLostException(
+            f"{url} was written by another owner: task {self.task_id} is not ours any more, and this write was "
+            "not applied. Stop this worker; the task goes on elsewhere"
+        )
+        if obj_name in self._claimed:
+            raise lost from conflict
+        try:
+            current = StageRecord.decode((stored := self.io.read(obj_name)).data, url)
+        except PersistenceDataNotFoundException:
+            raise lost from conflict
+        if current.base_epoch > self.manifest.base_epoch or current.is_removing:
+            raise lost from conflict
+        self._versions[obj_name] = stored.version
+        if current.base_epoch < self.manifest.base_epoch:
+            return
+        is_rival = current.epoch > self.epoch or (current.epoch == self.epoch and current.owner != self.owner)
+        if is_rival or not self.is_fenced:
+            raise lost from conflict
+        raise StageChangedError(current) from conflict
+
+    def _write(self, obj_name: str, data: bytes, write_id: str) -> Version:
+        expect: Expect = self._versions.get(obj_name, ABSENT) if self._is_conditional else ANY
+        return self._writer.write(obj_name, data, write_id, expect=expect)
+
+    def _write_manifest(self, manifest: Manifest) -> None:
+        name = manifest_name(self.task_id)
+        self._versions[name] = self._write(name, manifest.encode(), manifest.write_id)
+        self._manifest = manifest
+
+    def _stamped(self, **changes: Any) -> Manifest:
+        kept = self.manifest.model_dump(exclude={"write_id", "written_by"})
+        return Manifest.model_validate({**kept, "epoch": self.epoch, "owner": self.owner, **changes})
+
+    def _reread_life(self, conflict: VersionConflictException) -> None:
+        base_epoch = self.manifest.base_epoch
+        current = self.read_manifest()
+        if current is None or current.base_epoch != base_epoch or (current.removed and not self.is_fenced):
+            raise LockLostException(
+                f"task {self.task_id} ({self.url}) was removed or begun anew by another owner; nothing was changed"
+            ) from conflict
+
+    def _take_manifest(self, stored: StoredObject | None) -> Manifest | None:
+        name = manifest_name(self.task_id)
+        if stored is None:
+            self._manifest = None
+            self._versions.pop(name, None)
+            return None
+        self._manifest = Manifest.decode(stored.data, self.url)
+        self._versions[name] = stored.version
+        return self._manifest
+
+    def _take_stage(self, obj_name: str, stored: StoredObject | None) -> StageRecord | None:
+        if stored is None:
+            self._versions.pop(obj_name, None)
+            return None
+        record = StageRecord.decode(stored.data, self.io.build_url(obj_name))
+        self._versions[obj_name] = stored.version
+        if record.base_epoch > self.manifest.base_epoch:
+            raise StaleViewError(record.epoch + 1)
+        return record if record.base_epoch == self.manifest.base_epoch else None
+
+    def _now(self) -> datetime:
+        return datetime.fromtimestamp(self._clock.now(), UTC)

@@ -1,0 +1,81 @@
+"""Names of a task's objects below the base URL.
+
+    <task_id>/task.json                  the manifest
+    <task_id>/stages/000-<stage>.json    one per stage
+    <task_id>/artifacts/<sha256>         large values
+    _locks/<task_id>.lock                the bind lock
+
+Task ids and stage names are the user's; nothing in them can leave the base URL.
+"""
+
+import re
+from hashlib import sha256
+from typing import Final
+from urllib.parse import quote
+
+from checkmate_core.errors import TaskEngineException
+
+STAGE_NAME_MAX_LENGTH: Final = 150
+LOCK_EXTENSION: Final = "lock"
+LOCKS_PREFIX: Final = "_locks/"
+MANIFEST_NAME: Final = "task.json"
+
+_TASK_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}", re.ASCII)
+# Leaves room within 255 bytes for the index, the dashes, the digest and the extension.
+_ESCAPED_MAX = 200
+_DIGEST_LENGTH = 16
+
+
+def check_task_id(task_id: str) -> str:
+    """Return ``task_id`` if it can name a task.
+
+    Raises:
+        TaskEngineException: It cannot.
+    """
+    if not isinstance(task_id, str) or not _TASK_ID.fullmatch(task_id):
+        raise TaskEngineException(
+            f"task id {task_id!r} is refused: 1 to 128 letters, digits, '.', '_' or '-', "
+            "beginning with a letter or digit"
+        )
+    return task_id
+
+
+def task_prefix(task_id: str) -> str:
+    """What the names of all objects of a task but its lock begin with."""
+    return f"{task_id}/"
+
+
+def manifest_name(task_id: str) -> str:
+    """Name of the object that says what the task is."""
+    return f"{task_id}/{MANIFEST_NAME}"
+
+
+def stage_object_name(task_id: str, index: int, stage_name: str) -> str:
+    """Name of the object of one stage.
+
+    Stage names are escaped as in URLs; one that would pass the 255 bytes of a file name is cut and
+    ends in a digest of the whole.
+    """
+    escaped = quote(stage_name, safe="")
+    if len(escaped) > _ESCAPED_MAX:
+        digest = sha256(stage_name.encode()).hexdigest()[:_DIGEST_LENGTH]
+        # A cut within an escape would leave half of it.
+        stem = re.sub(r"%[0-9A-F]?$", "", escaped[: _ESCAPED_MAX - _DIGEST_LENGTH])
+        escaped = f"{stem}-{digest}"
+    return f"{task_id}/stages/{index:03d}-{escaped}.json"
+
+
+def lock_object_name(task_id: str) -> str:
+    """Name of the bind lock's object."""
+    return f"{LOCKS_PREFIX}{task_id}.{LOCK_EXTENSION}"
+
+
+def task_id_of(obj_name: str) -> str | None:
+    """The task that a manifest or a lock belongs to; None for any other object."""
+    if obj_name.startswith(LOCKS_PREFIX) and obj_name.endswith(f".{LOCK_EXTENSION}"):
+        task_id = obj_name[len(LOCKS_PREFIX) : -len(LOCK_EXTENSION) - 1]
+    elif obj_name.endswith(f"/{MANIFEST_NAME}"):
+        task_id = obj_name[: -len(MANIFEST_NAME) - 1]
+    else:
+        return None
+    return task_id if _TASK_ID.fullmatch(task_id) else None

@@ -1,0 +1,347 @@
+"""BindLock: who may work on a task, as one object in the store.
+
+The object is created if absent, and every later change of it is a swap on the version that was
+read, so of many contenders one wins. It carries an epoch that grows with every owner, the fencing
+token. Nothing here deletes the object unconditionally, and no decision rests on a clock.
+"""
+
+import logging
+import os
+import threading
+from collections.abc import Callable
+from datetime import UTC, datetime
+from types import TracebackType
+from typing import ClassVar
+from uuid import uuid4
+
+from pydantic import Field
+from tenacity import RetryCallState, Retrying, retry_if_exception_type
+from tenacity.wait import wait_random
+
+from checkmate_core.clock import SYSTEM_CLOCK, Clock
+from checkmate_core.errors import (
+    BindException,
+    CorruptObjectException,
+    PersistenceDataNotFoundException,
+    TaskEngineException,
+    UnsupportedBackendException,
+    VersionConflictException,
+)
+from checkmate_core.io.cas import CasWriter
+from checkmate_core.io.protocol import TaskIO
+from checkmate_core.process import ProcessIdentity
+from checkmate_core.record import StoredDocument
+from checkmate_core.types import ABSENT, Capability, Expect, Version
+
+_log = logging.getLogger(__name__)
+
+
+class LockRecord(StoredDocument):
+    """The lock object.
+
+    Attributes:
+        owner: Identity of the acquisition that holds the lock; None once released.
+        epoch: Fencing token of the latest owner; kept when released.
+        lease_s: How long the owner may be silent, in seconds; None is for ever.
+        in_flight: A stage's begin may have been stored without being synced.
+        finished: The task is finished, and the lock stays only because the store cannot remove it.
+        host: Where the holder runs; with the next four, its `ProcessIdentity`.
+        boot_id: See there.
+        pid_ns: See there.
+        pid: See there.
+        pid_started: See there.
+        acquired_at: When, by the holder's clock; for people.
+        renewed_at: When it last said that it lives; for people.
+    """
+
+    KIND: ClassVar[str] = "lock"
+
+    owner: str | None
+    epoch: int = Field(ge=0)
+    lease_s: float | None = None
+    in_flight: bool = False
+    finished: bool = False
+    host: str
+    boot_id: str | None = None
+    pid_ns: str | None = None
+    pid: int
+    pid_started: int | None = None
+    acquired_at: datetime
+    renewed_at: datetime
+
+    @property
+    def holder(self) -> ProcessIdentity:
+        """The process that acquired the lock."""
+        return ProcessIdentity.model_validate(self.model_dump(include=set(ProcessIdentity.model_fields)))
+
+    def describe_holder(self) -> str:
+        """Who holds the lock, for a message."""
+        return f"{self.host} pid {self.pid} since {self.acquired_at:%Y-%m-%d %H:%M:%S} UTC"
+
+
+class BindLock:
+    """A lock made of conditional writes to one object.
+
+    Held until it is released, force-unlocked, or its holder is proven dead on this very host (same
+    boot, same pid namespace, pid gone or reused): then the next acquirer takes it over, so that a
+    killed process can simply be started again. Thread-safe. In a forked child it is not held.
+
+    Attributes:
+        task_io: The storage interface for locking operations.
+        obj_name: The object name used as the lock file identifier.
+        acquire_timeout: Maximum time to wait for the lock, in seconds; None tries once.
+        owner: Identity of this acquisition while the lock is held, else None.
+        epoch: Fencing token of this acquisition; 0 before the first.
+    """
+
+    def __init__(
+        self,
+        task_io: TaskIO,
+        obj_name: str,
+        acquire_timeout: float | None = None,
+        *,
+        min_epoch: int = 1,
+        clock: Clock = SYSTEM_CLOCK,
+    ) -> None:
+        """Initializes a lock file handler. Makes no request.
+
+        Args:
+            task_io: The storage interface to use.
+            obj_name: The object name used as the lock file identifier.
+            acquire_timeout: The maximum time (in seconds) to wait for the lock. If None, attempts
+                to acquire the lock immediately.
+            min_epoch: The epoch is at least this: one more than any that was seen elsewhere.
+            clock: Where waiting takes its time from.
+
+        Raises:
+            UnsupportedBackendException: The store cannot create and swap atomically.
+        """
+        if not {Capability.CREATE, Capability.SWAP} <= task_io.capabilities:
+            raise UnsupportedBackendException(
+                f"{task_io.base_url} cannot create and swap objects atomically, so it cannot hold a lock. "
+                "Use another store, or no_lock=True if nobody else can work on the task"
+            )
+        self.task_io = task_io
+        self.obj_name = obj_name
+        self.acquire_timeout = acquire_timeout
+        self.owner: str | None = None
+        self.epoch = 0
+        self._min_epoch = min_epoch
+        self._clock = clock
+        self._writer = CasWriter(task_io, clock)
+        self._is_locked = False
+        self._thread_lock = threading.Lock()
+        self._pid = os.getpid()
+        self._version: Version | None = None
+        self._record: LockRecord | None = None
+        self._seen: tuple[Version, LockRecord] | None = None
+
+    def __enter__(self) -> "BindLock":
+        """Acquires the lock for use within a `with` statement.
+
+        Raises:
+            TaskEngineException: If the lock file cannot be acquired within the timeout.
+        """
+        self.acquire()
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc_value: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Releases the lock upon exiting a `with` statement."""
+        self.release()
+
+    def observe(self) -> None:
+        """Read the lock object, so that an acquire that follows starts from what was seen.
+
+        It saves a create that would fail where the object is known to be there.
+
+        Raises:
+            CorruptObjectException: The object cannot be read as a lock.
+        """
+        self._seen = _read(self.task_io, self.obj_name)
+
+    def acquire(self) -> None:
+        """Attempts to acquire the lock by writing to the specified task I/O object.
+
+        Waits up to the specified timeout if the lock is already in use. This method is thread-safe.
+
+        Raises:
+            BindException: If the lock cannot be acquired within the timeout; the message names the
+                holder.
+            CorruptObjectException: The lock object cannot be read; never guessed to be free.
+            StorageUnavailableException: The store did not answer for good.
+        """
+        deadline = self._clock.monotonic() + (self.acquire_timeout or 0.0)
+        with self._thread_lock:
+            if self._is_locked and os.getpid() == self._pid:
+                raise BindException(f"{self.task_io.build_url(self.obj_name)} is already held by this object")
+            Retrying(
+                retry=retry_if_exception_type(BindException),
+                stop=lambda _: self._clock.monotonic() >= deadline,
+                # Jitter: waiters that poll in step would collide for ever.
+                wait=_until(deadline, self._clock, wait_random(0.05, 0.25)),
+                sleep=self._clock.sleep,
+                reraise=True,
+            )(self._acquire_once)
+
+    def release(self, *, finished: bool = False) -> None:
+        """Give the lock back, by a swap that keeps the epoch. Does nothing if it is not held.
+
+        Args:
+            finished: The task is finished: the object is removed where the store can do so
+                conditionally, else the released lock stays and says so.
+
+        Raises:
+            StorageUnavailableException: The store did not answer for good; the lock may still be
+                held.
+        """
+        with self._thread_lock:
+            held, self._is_locked = self._is_locked, False
+            record, version, self.owner = self._record, self._version, None
+            if not held or record is None or version is None or os.getpid() != self._pid:
+                return
+            if finished and Capability.REMOVE_IF in self.task_io.capabilities:
+                self._writer.remove(self.obj_name, version)
+                return
+            try:
+                self._swap(_released(record, finished=finished), version)
+            except VersionConflictException:
+                _log.warning(
+                    "%s is another owner's already; there was nothing left to release",
+                    self.task_io.build_url(self.obj_name),
+                )
+
+    def force_unlock(self) -> LockRecord | None:
+        """Release whatever lock stands there, by an operator's say-so.
+
+        Whoever held it is fenced by the epoch of the next owner. A lock object that cannot be read
+        is replaced by a released one.
+
+        Returns:
+            The lock that was released, if it had an owner and could be read.
+
+        Raises:
+            VersionConflictException: The lock changed meanwhile: look again.
+        """
+        try:
+            stored = self.task_io.read(self.obj_name)
+        except PersistenceDataNotFoundException:
+            return None
+        try:
+            record = LockRecord.decode(stored.data, self.task_io.build_url(self.obj_name))
+        except CorruptObjectException:
+            _log.warning("%s could not be read; it is replaced", self.task_io.build_url(self.obj_name))
+            self._swap(_released(self._new_record(epoch=0)), stored.version)
+            return None
+        if record.owner is None:
+            return None
+        self._swap(_released(record), stored.version)
+        return record
+
+    def _acquire_once(self) -> None:
+        is_fresh = False
+        while True:
+            seen = self._seen
+            if seen and not _is_free(seen[1]):
+                if is_fresh:
+                    raise BindException(
+                        f"{self.task_io.build_url(self.obj_name)} is held by {seen[1].describe_holder()}. Wait "
+                        "for it (bind_lock_timeout=…), or, if that process is surely gone, release it with "
+                        "`checkmate unlock`"
+                    )
+            else:
+                try:
+                    self._take(seen)
+                except VersionConflictException:
+                    _log.debug("%s changed meanwhile; looking again", self.obj_name)
+                else:
+                    return
+            self.observe()
+            is_fresh = True
+
+    def _take(self, seen: tuple[Version, LockRecord] | None) -> None:
+        expect: Expect = seen[0] if seen else ABSENT
+        record = self._new_record(
+            epoch=max(self._min_epoch, seen[1].epoch + 1 if seen else 1),
+            in_flight=seen is not None and seen[1].in_flight,
+        )
+        try:
+            self._version = self._swap(record, expect)
+        except VersionConflictException:
+            raise
+        except BaseException:
+            self._abandon(record, expect)
+            raise
+        if seen and seen[1].owner:
+            _log.warning(
+                "took over %s: its holder, %s, is dead",
+                self.task_io.build_url(self.obj_name),
+                seen[1].describe_holder(),
+            )
+        self._record, self._seen = record, None
+        self.owner, self.epoch = record.owner, record.epoch
+        self._is_locked, self._pid = True, os.getpid()
+
+    def _abandon(self, record: LockRecord, expect: Expect) -> None:
+        """Fill the slot with a released lock, so that nothing of a given-up acquire comes alive late."""
+        try:
+            self._swap(_released(record), expect)
+        except (TaskEngineException, OSError) as exc:
+            _log.warning(
+                "could not make sure that %s stays free: %s. If it turns out to be held by this process, "
+                "release it with `checkmate unlock`",
+                self.task_io.build_url(self.obj_name),
+                exc,
+            )
+
+    def _swap(self, record: LockRecord, expect: Expect) -> Version:
+        return self._writer.write(self.obj_name, record.encode(), record.write_id, expect=expect)
+
+    def _new_record(self, epoch: int, *, in_flight: bool = False) -> LockRecord:
+        now = datetime.fromtimestamp(self._clock.now(), UTC)
+        return LockRecord(
+            owner=uuid4().hex,
+            epoch=epoch,
+            in_flight=in_flight,
+            **ProcessIdentity.current().model_dump(),
+            acquired_at=now,
+            renewed_at=now,
+        )
+
+
+def read_lock(task_io: TaskIO, obj_name: str) -> LockRecord | None:
+    """The lock object as it is stored now; None if there is none.
+
+    Raises:
+        CorruptObjectException: The object cannot be read as a lock.
+    """
+    found = _read(task_io, obj_name)
+    return found[1] if found else None
+
+
+def _read(task_io: TaskIO, obj_name: str) -> tuple[Version, LockRecord] | None:
+    try:
+        stored = task_io.read(obj_name)
+    except PersistenceDataNotFoundException:
+        return None
+    return stored.version, LockRecord.decode(stored.data, task_io.build_url(obj_name))
+
+
+def _is_free(record: LockRecord) -> bool:
+    return record.owner is None or record.holder.is_dead_here()
+
+
+def _released(record: LockRecord, *, finished: bool = False) -> LockRecord:
+    fields = record.model_dump(exclude={"write_id", "written_by", "format"})
+    return LockRecord(**{**fields, "owner": None, "finished": finished or record.finished})
+
+
+def _until(
+    deadline: float, clock: Clock, wait: Callable[[RetryCallState], float]
+) -> Callable[[RetryCallState], float]:
+    """Wait as ``wait`` says, but not past the deadline."""
+    return lambda state: max(0.0, min(wait(state), deadline - clock.monotonic()))

@@ -1,0 +1,169 @@
+"""The stored form of a stage, and how stored documents are written and read."""
+
+import json
+from typing import Any, ClassVar, Final, Literal, TypeVar
+from uuid import uuid4
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic_core import PydanticSerializationError
+
+from checkmate_core.errors import (
+    CorruptObjectException,
+    IncompatibleTaskException,
+    InvalidStateException,
+)
+from checkmate_core.state import STAGE_STATE, BaseStageState, StageStateHistoryEntry
+from checkmate_core.status import StageStatus
+from checkmate_core.version import __version__
+
+FORMAT: Final = 1
+
+DOCUMENT = TypeVar("DOCUMENT", bound="StoredDocument")
+
+
+def new_write_id() -> str:
+    """A nonce: it tells this write from any other, and no two bodies have one ETag."""
+    return uuid4().hex
+
+
+class StoredDocument(BaseModel):
+    """What every stored JSON object has.
+
+    Attributes:
+        format: Number of the layout of this object; an unknown one is refused.
+        written_by: CheckMate version that wrote it.
+        write_id: Nonce of the write; a writer recognises its own by it.
+    """
+
+    # Later releases may add to a format; they raise its number when an older reader would be wrong.
+    model_config = ConfigDict(extra="ignore")
+    KIND: ClassVar[str] = "object"
+
+    format: int = FORMAT
+    written_by: str = __version__
+    write_id: str = Field(default_factory=new_write_id)
+
+    def encode(self) -> bytes:
+        """The stored bytes."""
+        return self.model_dump_json().encode()
+
+    @classmethod
+    def decode(cls: type[DOCUMENT], data: bytes, url: str) -> DOCUMENT:
+        """Read stored bytes.
+
+        Raises:
+            CorruptObjectException: They are not JSON, or not such a document.
+            IncompatibleTaskException: A newer CheckMate wrote them.
+        """
+        try:
+            found = json.loads(data)
+            number = found["format"]
+        except (ValueError, KeyError, TypeError) as exc:
+            raise CorruptObjectException(
+                f"the {cls.KIND} {url} cannot be read: it is not a CheckMate document ({exc}). Nothing was "
+                "changed. Restore it from a backup, or remove it if the task is not needed"
+            ) from exc
+        if number != FORMAT:
+            raise IncompatibleTaskException(
+                f"the {cls.KIND} {url} has format {number!r}, written by CheckMate "
+                f"{found.get('written_by', '(unknown)')}; this is CheckMate {__version__}, which reads format "
+                f"{FORMAT}. Nothing was changed. Use the version that wrote it, or newer"
+            )
+        try:
+            return cls.model_validate(found)
+        except ValidationError as exc:
+            raise CorruptObjectException(
+                f"the {cls.KIND} {url} cannot be read: {_faults(exc)}. Nothing was changed. "
+                "Restore it from a backup, or remove it if the task is not needed"
+            ) from exc
+
+
+class StageRecord(StoredDocument):
+    """A stage as stored.
+
+    Attributes:
+        stage_name: The stage's name, unescaped.
+        status: Its status, or REMOVING: the task is being removed and whoever sees this helps.
+        attempts: How often it was begun.
+        history: Every change of its status.
+        state: Its state without the bookkeeping above, in JSON terms.
+        epoch: Fencing token of the owner that wrote this.
+        base_epoch: The life of the task that this belongs to; lower than the manifest's means
+            garbage of an earlier life.
+        owner: The acquisition of the lock that wrote this.
+    """
+
+    KIND: ClassVar[str] = "stage object"
+
+    stage_name: str
+    status: StageStatus | Literal["REMOVING"]
+    attempts: int = Field(ge=0)
+    history: list[StageStateHistoryEntry]
+    state: dict[str, Any]
+    epoch: int
+    base_epoch: int
+    owner: str
+
+    @property
+    def is_removing(self) -> bool:
+        """Whether the task is being removed."""
+        return self.status == "REMOVING"
+
+    def load_state(self, state_class: type[STAGE_STATE], url: str) -> STAGE_STATE:
+        """The state as the model that the stage declares.
+
+        Raises:
+            IncompatibleTaskException: It does not fit the class.
+        """
+        return load_state(state_class, {**self.state, **self.bookkeeping()}, url)
+
+    def bookkeeping(self) -> dict[str, Any]:
+        """Status, attempts and history in JSON terms, as the state holds them."""
+        return {
+            "status": self.status,
+            "attempts": self.attempts,
+            "history": [entry.model_dump(mode="json") for entry in self.history],
+        }
+
+
+def dump_state(state: BaseStageState, where: str) -> dict[str, Any]:
+    """A state in JSON terms, by its runtime type, without status, attempts and history.
+
+    Raises:
+        InvalidStateException: JSON cannot hold it.
+    """
+    try:
+        dumped: dict[str, Any] = state.model_dump(
+            mode="json", serialize_as_any=True, exclude={"status", "attempts", "history"}
+        )
+        json.dumps(dumped, allow_nan=False)
+    except (PydanticSerializationError, ValueError, TypeError, RecursionError) as exc:
+        raise InvalidStateException(
+            f"the state of {where} cannot be stored as JSON: {exc}. Keep a path, an id or plain data in the "
+            "state instead, or give the attribute a pydantic type with a serializer"
+        ) from exc
+    return dumped
+
+
+def load_state(state_class: type[STAGE_STATE], data: dict[str, Any], url: str) -> STAGE_STATE:
+    """A state from JSON terms.
+
+    Raises:
+        IncompatibleTaskException: They do not fit the class.
+    """
+    try:
+        # From JSON text, since some types read text otherwise than they read Python values.
+        return state_class.model_validate_json(json.dumps(data))
+    except ValidationError as exc:
+        raise IncompatibleTaskException(
+            f"the state stored in {url} does not fit {state_class.__name__}: {_faults(exc)}. Nothing was changed. "
+            "Run the code that wrote it, or make the class read what is stored"
+        ) from exc
+
+
+def _faults(error: ValidationError) -> str:
+    # Only places and reasons: the values may be anything, and do not belong in a message.
+    return "; ".join(
+        f"{'.'.join(str(part) for part in fault['loc']) or 'document'}: {fault['msg']}"
+        for fault in error.errors(include_url=False, include_input=False, include_context=False)[:5]
+    )

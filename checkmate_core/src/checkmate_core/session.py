@@ -1,0 +1,273 @@
+"""TaskSession: one owner's hold on one task, from the lock's acquisition to its release."""
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from tenacity import Retrying, retry_if_exception_type
+from tenacity.stop import stop_after_attempt
+from tenacity.wait import wait_random
+
+from checkmate_core.clock import Clock
+from checkmate_core.errors import BindException, TaskEngineException, VersionConflictException
+from checkmate_core.imported import qualified_name
+from checkmate_core.io.protocol import TaskIO
+from checkmate_core.journal import StageChangedError, StaleViewError, TaskJournal
+from checkmate_core.layout import lock_object_name, stage_object_name
+from checkmate_core.lock import BindLock
+from checkmate_core.manifest import Manifest, check_same_task, dump_templates
+from checkmate_core.record import StageRecord, dump_state
+from checkmate_core.stage import BaseStage
+from checkmate_core.state import STAGE_STATE, BaseStageState
+from checkmate_core.status import StageStatus
+
+# Each round means that another owner got in between; so many in a row mean that something is broken.
+_MAX_ROUNDS = 20
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TaskSpec:
+    """What the running process says the task is.
+
+    Attributes:
+        io: Where it is stored.
+        task_id: Which one.
+        stages: The templates.
+        max_attempts: Of the engine; stored for whoever loads the task.
+        retry_policy: Of the engine, as stored.
+        lock_timeout: Seconds to wait for the lock; None tries once.
+        no_lock: Work without a lock.
+        force_create: Refuse a task that exists.
+        is_new: The id was made just now, so there is nothing to read.
+        clock: Where time comes from.
+    """
+
+    io: TaskIO
+    task_id: str
+    stages: Sequence[BaseStage[Any]]
+    max_attempts: int
+    retry_policy: dict[str, Any]
+    lock_timeout: float | None
+    no_lock: bool
+    force_create: bool
+    is_new: bool
+    clock: Clock
+
+
+class TaskSession:
+    """Opens a task, creating it if it is not there, and holds it until it is closed.
+
+    Order: lock, manifest, stages. Nothing is written before the stages were found fit to be stored
+    and to be those of the stored task.
+
+    Attributes:
+        journal: The task's stored objects.
+        lock: The bind lock; None without one.
+        records: The stage objects as they were at opening, in the stages' order.
+    """
+
+    def __init__(self, spec: TaskSpec) -> None:
+        """Open the task.
+
+        Raises:
+            BindException: The task is locked.
+            IncompatibleTaskException: The stored task has other stages.
+            InvalidStateException: The stages cannot be stored.
+            TaskEngineException: ``force_create``, and the task exists.
+            TaskIOException: The store failed.
+        """
+        self._spec = spec
+        self._pid = os.getpid()
+        self._templates = dump_templates(spec.stages, spec.task_id)
+        self._stage_objects = [
+            stage_object_name(spec.task_id, index, stage.stage_name)
+            for index, stage in enumerate(spec.stages)
+        ]
+        self._is_new = spec.is_new
+        self._min_epoch = 1
+        self.lock: BindLock | None = None
+        self.records: list[StageRecord | None] = []
+        self.journal = TaskJournal(spec.io, spec.task_id, is_fenced=not spec.no_lock, clock=spec.clock)
+        try:
+            Retrying(
+                retry=retry_if_exception_type(StaleViewError),
+                stop=stop_after_attempt(_MAX_ROUNDS),
+                wait=wait_random(0.0, 0.1),
+                sleep=spec.clock.sleep,
+                reraise=True,
+            )(self._open)
+        except StaleViewError as exc:
+            raise BindException(
+                f"task {spec.task_id} ({self.journal.url}) changed {_MAX_ROUNDS} times while it was being bound; "
+                "find out who else works on it, then try again"
+            ) from exc
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether the manifest says that nothing will ever change the task again."""
+        return self.journal.manifest.ended is not None or self.journal.manifest.removed is not None
+
+    def stored_state(self, index: int, state_class: type[STAGE_STATE]) -> STAGE_STATE | None:
+        """What was stored of a stage when the task was opened; None if it never began.
+
+        Raises:
+            IncompatibleTaskException: It does not fit the class.
+        """
+        record = self.records[index]
+        if record is None:
+            return None
+        return record.load_state(state_class, self._spec.io.build_url(self._stage_objects[index]))
+
+    def store_stage(self, index: int, stage_name: str, state: BaseStageState) -> None:
+        """Store a stage.
+
+        Raises:
+            BindException: In a forked child.
+            InvalidStateException: JSON cannot hold the state.
+            LockLostException: Another owner has the task.
+            TaskIOException: The store failed.
+        """
+        self.check_process()
+        self.journal.write_stage(
+            self._stage_objects[index],
+            stage_name=stage_name,
+            status=state.status,
+            attempts=state.attempts,
+            history=state.history,
+            state=dump_state(state, f"stage {stage_name!r} of task {self._spec.task_id}"),
+        )
+
+    def check_process(self) -> None:
+        """Refuse to write from a forked child: the task is its parent's.
+
+        Raises:
+            BindException: This is a forked child.
+        """
+        if os.getpid() != self._pid:
+            raise BindException(
+                f"task {self._spec.task_id} was bound by process {self._pid}, and this is its forked child "
+                f"{os.getpid()}. Make an engine of its own in the child"
+            )
+
+    def remove_task(self) -> None:
+        """Remove the task behind the fence: stop its first unfinished stage, bury it, then sweep.
+
+        Raises:
+            LockLostException: Another owner has the task.
+            TaskIOException: The store failed. Whoever binds next goes on with the removal.
+        """
+        while True:
+            unfinished = next(
+                (i for i, r in enumerate(self.records) if r is None or r.status != StageStatus.COMPLETE), None
+            )
+            if unfinished is None:
+                break
+            found = self.records[unfinished]
+            if found is not None and found.is_removing:
+                break
+            try:
+                self.journal.write_stage(
+                    self._stage_objects[unfinished],
+                    stage_name=self._spec.stages[unfinished].stage_name,
+                    status="REMOVING",
+                    attempts=found.attempts if found else 0,
+                    history=found.history if found else [],
+                    state={},
+                )
+                break
+            except StageChangedError as changed:
+                self.records[unfinished] = changed.record
+        self.journal.bury()
+        self.journal.sweep()
+
+    def close(self) -> None:
+        """Let the task go. In a forked child this changes nothing.
+
+        Raises:
+            StorageUnavailableException: The lock may still be held.
+        """
+        if self.lock is not None:
+            self.lock.release(finished=self._is_lock_useless())
+
+    def _open(self) -> None:
+        seen = None if self._is_new else self.journal.read_manifest()
+        self._is_new = False
+        if seen is not None:
+            self._admit(seen)
+            self._min_epoch = max(self._min_epoch, seen.epoch + 1)
+        self._acquire(is_known=seen is not None and seen.removed is None)
+        try:
+            self._load(seen)
+        except BaseException as exc:
+            if isinstance(exc, StaleViewError):
+                self._min_epoch = max(self._min_epoch, exc.min_epoch)
+            self.close()
+            raise
+
+    def _admit(self, seen: Manifest) -> None:
+        if seen.removed is not None:
+            return
+        if self._spec.force_create:
+            raise TaskEngineException(
+                f"task {self._spec.task_id} exists ({self.journal.url}) and force_create means a new one. Nothing "
+                "was changed. Give another id, drop force_create to resume it, or remove it first"
+            )
+        check_same_task(seen, self._spec.stages, self.journal.url)
+
+    def _acquire(self, *, is_known: bool) -> None:
+        if self._spec.no_lock:
+            return
+        self.lock = BindLock(
+            self._spec.io,
+            lock_object_name(self._spec.task_id),
+            self._spec.lock_timeout,
+            min_epoch=self._min_epoch,
+            clock=self._spec.clock,
+        )
+        if is_known:
+            self.lock.observe()
+        self.lock.acquire()
+        assert self.lock.owner is not None  # noqa: S101 - acquire() has just set it
+        self.journal.owner, self.journal.epoch = self.lock.owner, self.lock.epoch
+
+    def _load(self, seen: Manifest | None) -> None:
+        if seen is None or seen.removed is not None:
+            self._create()
+            return
+        found = self.journal.read_all(self._stage_objects)
+        self.records = [found[obj_name] for obj_name in self._stage_objects]
+        manifest = self.journal.manifest
+        if manifest.removed is not None or manifest.base_epoch != seen.base_epoch:
+            raise StaleViewError(manifest.epoch + 1)
+        stamps = [(manifest.epoch, manifest.owner), *((r.epoch, r.owner) for r in self.records if r)]
+        highest = max(epoch for epoch, _ in stamps)
+        if self.lock is None:
+            self.journal.epoch = highest
+        elif any(epoch >= self.journal.epoch and owner != self.journal.owner for epoch, owner in stamps):
+            raise StaleViewError(highest + 1)
+        if any(record and record.is_removing for record in self.records):
+            self.remove_task()
+            raise StaleViewError(self.journal.epoch + 1)
+
+    def _create(self) -> None:
+        if self.lock is None:
+            self.journal.epoch = self._min_epoch
+        spec = self._spec
+        try:
+            self.journal.begin_life(
+                self._templates,
+                stage_template_classes=[qualified_name(type(stage)) for stage in spec.stages],
+                state_class=qualified_name(type(spec.stages[0].state)),
+                max_attempts=spec.max_attempts,
+                retry_policy=spec.retry_policy,
+            )
+        except VersionConflictException as exc:
+            raise StaleViewError from exc
+        self.records = [None] * len(spec.stages)
+
+    def _is_lock_useless(self) -> bool:
+        try:
+            return self.is_finished
+        except TaskEngineException:
+            return False
