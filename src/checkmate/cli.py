@@ -5,17 +5,14 @@ owner, 5 the store failed, 6 the stored task does not fit. Results go to stdout,
 """
 
 import json
-from collections.abc import Callable
-from functools import wraps
+import os
 from importlib import import_module
-from typing import TYPE_CHECKING, Any, ParamSpec
+from typing import TYPE_CHECKING, Any
 
 import click
 
 if TYPE_CHECKING:
-    from checkmate_core import TaskStore
-
-PARAMS = ParamSpec("PARAMS")
+    from checkmate_core import StageView, TaskView
 
 # Listed by name so that no command pays for the imports of another.
 _LAZY = {"demo": ("checkmate.demo", "demo")}
@@ -42,26 +39,140 @@ class _Group(click.Group):
             ctx.exit(_exit_code(exc))
 
 
+class _StoreCommand(click.Command):
+    """A command whose first argument is a store, for which CHECKMATE_URL can stand in."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        expected = sum(isinstance(param, click.Argument) for param in self.params)
+        given = [arg for arg in args if not arg.startswith("-")]
+        url = os.environ.get("CHECKMATE_URL")
+        if url and len(given) == expected - 1:
+            args = [url, *args]
+        return super().parse_args(ctx, args)
+
+
+_url = click.argument("url")
+_task_id = click.argument("task_id", metavar="TASK")
+_as_json = click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+
+
 @click.group(cls=_Group)
+@click.version_option(package_name="checkmate")
 def main() -> None:
     """Durable execution with nothing but a bucket: look at the tasks of a store, or try a demo.
 
-    URL is a store such as file:///srv/jobs, a plain path, or s3://bucket/jobs. Where it is left
-    out, the environment variable CHECKMATE_URL is taken.
+    URL is a store: file:///srv/jobs, a plain path, or s3://bucket/jobs. Where the environment
+    variable CHECKMATE_URL is set, URL can be left out.
     """
 
 
-def _store_command(function: Callable[PARAMS, None]) -> Callable[PARAMS, None]:
-    @main.command(name=function.__name__.removesuffix("_command"))
-    @click.option(
-        "--url", envvar="CHECKMATE_URL", required=True, show_envvar=True, help="The store: a URL or a path."
-    )
-    @click.option("--json", "as_json", is_flag=True, help="One JSON document instead of a table.")
-    @wraps(function)
-    def command(*args: PARAMS.args, **kwargs: PARAMS.kwargs) -> None:
-        function(*args, **kwargs)
+@main.command(cls=_StoreCommand)
+@_url
+@_as_json
+def ls(url: str, as_json: bool) -> None:
+    """List the tasks of a store, unfinished ones first."""
+    from checkmate_core import TaskStore
 
-    return function
+    tasks = TaskStore(url).list()
+    if as_json:
+        _print_json([_summary(task) for task in tasks])
+        return
+    from checkmate.tables import print_tasks
+
+    print_tasks(tasks)
+
+
+@main.command(cls=_StoreCommand)
+@_url
+@_task_id
+@_as_json
+def show(url: str, task_id: str, as_json: bool) -> None:
+    """Show one task: its stages, attempts and history."""
+    from checkmate_core import TaskStore
+
+    task = TaskStore(url).get(task_id)
+    if as_json:
+        _print_json({**_summary(task), "url": task.url, "stages": [_stage(stage) for stage in task.stages]})
+        return
+    from checkmate.tables import print_task
+
+    print_task(task)
+
+
+@main.command(cls=_StoreCommand)
+@_url
+@_task_id
+@_as_json
+def dump(url: str, task_id: str, as_json: bool) -> None:
+    """Print all that is stored of a task: as Markdown with every state, or as the stored JSON."""
+    from checkmate_core import TaskStore
+
+    store = TaskStore(url)
+    if as_json:
+        _print_json(store.dump(task_id))
+        return
+    click.echo(store.render(task_id), nl=False)
+
+
+@main.command(cls=_StoreCommand)
+@_url
+@_task_id
+@_as_json
+def unlock(url: str, task_id: str, as_json: bool) -> None:
+    """Release a task's lock. Make sure that its holder is dead or stopped."""
+    from checkmate_core import TaskStore
+
+    holder = TaskStore(url).unlock(task_id)
+    if as_json:
+        _print_json({"task_id": task_id, "released": holder})
+    else:
+        click.echo(f"released: {task_id} was held by {holder}" if holder else f"{task_id} was not locked")
+
+
+@main.command()
+@_as_json
+def version(as_json: bool) -> None:
+    """Print the version, and the URL schemes that can be opened."""
+    from checkmate_core import __version__
+    from checkmate_core.io.registry import known_schemes
+
+    schemes = known_schemes()
+    if as_json:
+        _print_json({"version": __version__, "schemes": schemes})
+    else:
+        click.echo(f"checkmate {__version__} ({', '.join(f'{scheme}://' for scheme in schemes)})")
+
+
+def _print_json(document: object) -> None:
+    click.echo(json.dumps(document, indent=2, ensure_ascii=False))
+
+
+def _summary(task: "TaskView") -> dict[str, Any]:
+    return {
+        "task_id": task.task_id,
+        "status": task.status,
+        "stages_complete": task.stages_complete,
+        "stages_total": len(task.stages),
+        "created": task.created.isoformat() if task.created else None,
+        "ended": task.ended.isoformat() if task.ended else None,
+        "holder": task.holder,
+        "is_removing": task.is_removing,
+        "result": task.result,
+        "fault": task.fault,
+    }
+
+
+def _stage(stage: "StageView") -> dict[str, Any]:
+    return {
+        "name": stage.name,
+        "class": stage.class_name,
+        "status": stage.status,
+        "attempts": stage.attempts,
+        "epoch": stage.epoch,
+        "url": stage.url,
+        "state": stage.state,
+        "history": [entry.model_dump(mode="json") for entry in stage.history],
+    }
 
 
 def _exit_code(exc: Exception) -> int:

@@ -1,5 +1,6 @@
 """``checkmate demo``: a real pipeline that can be killed in any stage, and resumes."""
 
+import importlib
 import json
 import os
 import signal
@@ -7,7 +8,6 @@ import sys
 import time
 from collections.abc import Iterable
 from pathlib import Path
-from types import ModuleType
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
@@ -21,7 +21,11 @@ STAGES = ("discover", "read", "chunk", "index", "evaluate")
 
 @click.command()
 @click.option("--url", default="checkmate-demo/tasks", show_default=True, help="Where the task is stored.")
-@click.option("--source", help="Folder of documents.  [default: Python's standard library]")
+@click.option(
+    "--source",
+    type=click.Path(exists=True, file_okay=False),
+    help="Folder of documents.  [default: Python's standard library]",
+)
 @click.option(
     "--work", default="checkmate-demo/work", show_default=True, help="Folder for the stages' files."
 )
@@ -89,14 +93,14 @@ def demo(url: str, source: str | None, work: str, kill_in: str | None, fresh: bo
     if as_json:
         stages = [_summary(name, stage, name in done) for name, stage in after.items()]
         report = {"task_id": TASK_ID, "url": io.build_url(TASK_ID), "stages": stages, "result": result}
-        click.echo(json.dumps(report))
+        click.echo(json.dumps(report, indent=2, ensure_ascii=False))
     else:
         show.say("")
         for line in _result_lines(result):
             show.say(line)
 
 
-def load_example() -> ModuleType:
+def load_example() -> Any:
     """The module ``ingest_cm``: of the checkout if this is one, else the copy inside the package.
 
     It is imported by the same name from either place, so that a task begun by one can be resumed
@@ -107,9 +111,7 @@ def load_example() -> ModuleType:
         if (folder / "ingest_cm.py").is_file():
             if str(folder) not in sys.path:
                 sys.path.insert(0, str(folder))
-            import ingest_cm
-
-            return ingest_cm
+            return importlib.import_module("ingest_cm")
     raise click.ClickException(f"the example pipeline is missing from {here}: install checkmate again")
 
 

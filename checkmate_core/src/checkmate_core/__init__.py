@@ -29,8 +29,9 @@ from checkmate_core.retry import RetryPolicy
 from checkmate_core.stage import BaseStage
 from checkmate_core.state import BaseStageState, StageStateHistoryEntry
 from checkmate_core.status import ACTIVE_STATES, CANCELABLE_STATES, INACTIVE_STATES, StageStatus
-from checkmate_core.store import StageView, TaskStore, TaskView
+from checkmate_core.store import TaskStore
 from checkmate_core.version import __version__
+from checkmate_core.views import StageView, TaskView
 
 __all__ = [
     "ACTIVE_STATES",

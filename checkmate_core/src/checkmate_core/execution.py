@@ -16,12 +16,13 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from checkmate_core.clock import Clock
 from checkmate_core.errors import (
     InterruptedStageException,
+    InvalidStateException,
     StageFailedException,
     TaskCanceledException,
     TaskEngineException,
 )
 from checkmate_core.journal import StageChangedError
-from checkmate_core.record import dump_state
+from checkmate_core.record import dump_state, load_state
 from checkmate_core.state import BaseStageState
 from checkmate_core.status import StageStatus
 
@@ -152,20 +153,25 @@ def _stage_plan(engine: CheckMateEngine[Any, Any], index: int) -> Plan:
             stage.state.carry_forward(previous)
         message = f"Attempt {stage.inc_attempts()}"
         yield Store(partial(stage.update_status, message, StageStatus.RUNNING, begin))
-        attempt = _Attempt(engine, stage, previous_copy, begin, stage.state.model_copy(deep=True))
+        # As JSON, so that a failed attempt leaves just what a resumed process would find.
+        snapshot = dump_state(stage.state, f"stage {stage.stage_name!r} of task {engine.task_id}")
+        attempt = _Attempt(engine, stage, previous_copy, begin, snapshot)
         if is_interrupted:
             is_interrupted = False
             yield from _roll_back(attempt)
         try:
             yield Work(lambda: stage.execute_stage(previous_copy()))
-            dump_state(stage.state, f"stage {stage.stage_name!r} of task {engine.task_id}")
         except Exception as exc:  # noqa: BLE001 - a stage may raise anything
             error = exc
         else:
-            yield Store(
-                partial(stage.update_status, "Completed", StageStatus.COMPLETE, begin, engine.clock.now())
-            )
-            return
+            done = partial(stage.update_status, "Completed", StageStatus.COMPLETE, begin, engine.clock.now())
+            try:
+                yield Store(done)
+            except InvalidStateException as exc:
+                # Refused before it was sent: the stage's fault, not the store's.
+                error = exc
+            else:
+                return
         yield from _after_failure(attempt, error)
 
 
@@ -175,11 +181,11 @@ class _Attempt:
     stage: BaseStage[Any]
     previous_copy: Callable[[], BaseStageState]
     begin: float
-    snapshot: BaseStageState
+    snapshot: dict[str, Any]
 
     def conclude(self, status: StageStatus, message: str) -> Step:
         """The step that stores how the attempt ended, with the state from before it."""
-        self.stage.state.restore(self.snapshot)
+        self.stage.state.restore(load_state(type(self.stage.state), self.snapshot, self.stage.url))
         return Store(partial(self.stage.update_status, message, status, self.begin, self.engine.clock.now()))
 
 

@@ -8,7 +8,7 @@ from checkmate_core.io.protocol import TaskIO
 from checkmate_core.layout import lock_object_name
 from checkmate_core.lock import LockRecord, read_lock
 from checkmate_core.manifest import TaskEngineState
-from checkmate_core.report import LIGHTWHITE_EX, Source, render_stages
+from checkmate_core.report import LIGHTWHITE_EX, Source, render_engine
 from checkmate_core.session import TaskSession
 from checkmate_core.stage import STAGE, BaseStage
 from checkmate_core.status import StageStatus, _StageStateMachine
@@ -146,7 +146,7 @@ class TaskInspection(Generic[STAGE, STAGE_RESULT]):
         Raises:
             TaskEngineException: The source is neither.
         """
-        return render_stages(self, source, color, basenames_only, source_in_heading)
+        return render_engine(self, source, color, basenames_only, source_in_heading)
 
     def log_stages(
         self, source: Source = "memory", color: str = LIGHTWHITE_EX, basenames_only: bool = False

@@ -133,15 +133,14 @@ def dump_state(state: BaseStageState, where: str) -> dict[str, Any]:
         InvalidStateException: JSON cannot hold it.
     """
     try:
-        dumped: dict[str, Any] = state.model_dump(
-            mode="json", serialize_as_any=True, exclude={"status", "attempts", "history"}
-        )
-        json.dumps(dumped, allow_nan=False)
+        # By way of text, which is what will be read back: an infinity is a string there, say.
+        text = state.model_dump_json(serialize_as_any=True, exclude={"status", "attempts", "history"})
     except (PydanticSerializationError, ValueError, TypeError, RecursionError) as exc:
         raise InvalidStateException(
             f"the state of {where} cannot be stored as JSON: {exc}. Keep a path, an id or plain data in the "
             "state instead, or give the attribute a pydantic type with a serializer"
         ) from exc
+    dumped: dict[str, Any] = json.loads(text)
     return dumped
 
 

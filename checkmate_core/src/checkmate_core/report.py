@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
 from checkmate_core.errors import TaskEngineException
 from checkmate_core.journal import StaleViewError, TaskJournal
 from checkmate_core.record import dump_state
-from checkmate_core.state import BaseStageState
+from checkmate_core.state import BaseStageState, StageStateHistoryEntry
 from checkmate_core.status import StageStatus, _StageStateMachine
 
 if TYPE_CHECKING:
@@ -20,7 +22,32 @@ RESET: Final = "\033[0m"
 Source: TypeAlias = Literal["memory", "persistence"]
 
 
-def render_stages(
+@dataclass(frozen=True, slots=True)
+class StageSection:
+    """What the summary says of one stage.
+
+    Attributes:
+        name: The stage's name.
+        status: Where it stands.
+        class_name: Its class.
+        location: Its stored object.
+        attempts: How often it was begun.
+        state: Its state in JSON terms.
+        history: Every change of its status.
+        description: What it does.
+    """
+
+    name: str
+    status: StageStatus
+    class_name: str
+    location: str
+    attempts: int
+    state: dict[str, Any]
+    history: Sequence[StageStateHistoryEntry]
+    description: str = ""
+
+
+def render_engine(
     engine: TaskInspection[Any, Any],
     source: Source,
     color: str,
@@ -34,25 +61,49 @@ def render_stages(
         states = _stored_states(engine)
     else:
         raise TaskEngineException(f"there is no source {source!r}; use 'memory' or 'persistence'")
-    status = _StageStateMachine.overall([state.status for state in states], f"task {engine.task_id}")
-    origin = f" ({source})" if source_in_heading else ""
-    lines = [_heading(f"# Task {engine.task_id}: {status}{origin}", color), ""]
-    for index, (stage, state) in enumerate(zip(engine.stages, states, strict=True)):
+    sections = []
+    for stage, state in zip(engine.stages, states, strict=True):
         obj_name = stage.gen_obj_name(engine)
-        shown = obj_name.rpartition("/")[2] if basenames_only else engine.io.build_url(obj_name)
+        sections.append(
+            StageSection(
+                name=stage.stage_name,
+                status=state.status,
+                class_name=type(stage).__qualname__,
+                location=obj_name.rpartition("/")[2] if basenames_only else engine.io.build_url(obj_name),
+                attempts=state.attempts,
+                state=dump_state(state, f"stage {stage.stage_name!r} of task {engine.task_id}"),
+                history=state.history,
+                description=stage.description,
+            )
+        )
+    return render_task(engine.task_id, sections, color, f" ({source})" if source_in_heading else "")
+
+
+def render_task(task_id: str, sections: Sequence[StageSection], color: str = "", origin: str = "") -> str:
+    """A Markdown summary of a task.
+
+    Args:
+        task_id: The task.
+        sections: Its stages.
+        color: ANSI sequence for headings; an empty string for none.
+        origin: What to add to the main heading.
+    """
+    status = _StageStateMachine.overall([section.status for section in sections], f"task {task_id}")
+    lines = [_heading(f"# Task {task_id}: {status}{origin}", color), ""]
+    for number, section in enumerate(sections, start=1):
         lines += [
-            _heading(f"## {index + 1}. {stage.stage_name}: {state.status}", color),
+            _heading(f"## {number}. {section.name}: {section.status}", color),
             "",
-            *([stage.description, ""] if stage.description else []),
-            f"- Class: `{type(stage).__qualname__}`",
-            f"- Object: `{shown}`",
-            f"- Attempts: {state.attempts}",
+            *([section.description, ""] if section.description else []),
+            f"- Class: `{section.class_name}`",
+            f"- Object: `{section.location}`",
+            f"- Attempts: {section.attempts}",
             "",
             "```json",
-            json.dumps(dump_state(state, f"stage {stage.stage_name!r}"), indent=2, ensure_ascii=False),
+            json.dumps(section.state, indent=2, ensure_ascii=False),
             "```",
             "",
-            *_history(state),
+            *_history(section.history),
         ]
     return "\n".join(lines).rstrip() + "\n"
 
@@ -75,13 +126,13 @@ def _stored_states(engine: TaskInspection[Any, Any]) -> list[BaseStageState]:
     return states
 
 
-def _history(state: BaseStageState) -> list[str]:
-    if not state.history:
+def _history(history: Sequence[StageStateHistoryEntry]) -> list[str]:
+    if not history:
         return []
     rows = [
         f"| {entry.begin.isoformat()} | {entry.end.isoformat() if entry.end else ''} | {entry.status} "
         f"| {entry.host} | {'' if entry.epoch is None else entry.epoch} | {_cell(entry.message)} |"
-        for entry in state.history
+        for entry in history
     ]
     return ["| Begin | End | Status | Host | Epoch | Message |", "|---|---|---|---|---|---|", *rows, ""]
 

@@ -255,13 +255,13 @@ class BaseStage(BaseModel, ABC, Generic[STAGE_STATE]):
             InvalidStateException: JSON cannot hold them.
         """
         try:
-            fields: dict[str, Any] = self.model_dump(mode="json", serialize_as_any=True, exclude={"state"})
-            json.dumps(fields, allow_nan=False)
+            text = self.model_dump_json(serialize_as_any=True, exclude={"state"})
         except (PydanticSerializationError, ValueError, TypeError, RecursionError) as exc:
             raise InvalidStateException(
                 f"the fields of {where} cannot be stored as JSON: {exc}. Exclude the field from dumps "
                 "(Field(exclude=True)) if the running process supplies it, or make it plain data"
             ) from exc
+        fields: dict[str, Any] = json.loads(text)
         return fields
 
     def __deepcopy__(self, memo: dict[int, Any] | None = None) -> Self:

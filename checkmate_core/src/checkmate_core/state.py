@@ -88,7 +88,7 @@ class BaseStageState(BaseModel):
     def restore(self, snapshot: "BaseStageState") -> None:
         """Go back to the attributes of ``snapshot``; bookkeeping but the result stays."""
         for name in (*travelling_fields(type(self)), "result"):
-            setattr(self, name, deepcopy(getattr(snapshot, name)))
+            setattr(self, name, getattr(snapshot, name))
 
 
 def travelling_fields(state_class: type[BaseStageState]) -> dict[str, FieldInfo]:

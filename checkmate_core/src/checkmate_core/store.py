@@ -1,89 +1,30 @@
 """TaskStore: what tasks a store holds. Reading needs no lock."""
 
-from collections.abc import Iterable
-from dataclasses import dataclass
-from datetime import datetime
+import json
+from collections.abc import Callable, Iterator, Sequence
+from math import inf
 from typing import Any
 
-from checkmate_core.errors import PersistenceDataNotFoundException
+from checkmate_core.errors import (
+    CorruptObjectException,
+    IncompatibleTaskException,
+    InvalidTransitionException,
+    PersistenceDataNotFoundException,
+    TaskEngineException,
+)
 from checkmate_core.io.protocol import TaskIO
 from checkmate_core.io.registry import open_task_io
-from checkmate_core.layout import (
-    check_task_id,
-    lock_object_name,
-    manifest_name,
-    stage_object_name,
-    task_id_of,
-)
-from checkmate_core.lock import BindLock, LockRecord
+from checkmate_core.layout import check_task_id, lock_object_name, manifest_name, task_id_of
+from checkmate_core.lock import BindLock
 from checkmate_core.manifest import Manifest
-from checkmate_core.record import StageRecord
-from checkmate_core.state import StageStateHistoryEntry
-from checkmate_core.status import StageStatus, _StageStateMachine
+from checkmate_core.report import StageSection, render_task
+from checkmate_core.status import StageStatus
 from checkmate_core.types import StoredObject
+from checkmate_core.views import TaskView, stage_objects, view_task
 
 _BATCH = 200
-
-
-@dataclass(frozen=True, slots=True)
-class StageView:
-    """One stage of a stored task.
-
-    Attributes:
-        name: The stage's name.
-        class_name: Qualified name of its class.
-        status: Where it stands; CREATED if it never began.
-        attempts: How often it was begun.
-        history: Every change of its status.
-        state: Its state in JSON terms, without bookkeeping; its inputs if it never began.
-        epoch: Fencing token of its last writer; None if it never began.
-        url: Where it is stored.
-    """
-
-    name: str
-    class_name: str
-    status: StageStatus
-    attempts: int
-    history: tuple[StageStateHistoryEntry, ...]
-    state: dict[str, Any]
-    epoch: int | None
-    url: str
-
-
-@dataclass(frozen=True, slots=True)
-class TaskView:
-    """A stored task at one moment.
-
-    Attributes:
-        task_id: The task.
-        status: Where it stands.
-        stages: Its stages in order.
-        created: When it was created.
-        ended: When it was finished; None before.
-        holder: Who holds its lock, in words; None if nobody.
-        is_removing: Its removal has begun; the next bind goes on with it.
-        url: Its manifest.
-    """
-
-    task_id: str
-    status: StageStatus
-    stages: tuple[StageView, ...]
-    created: datetime
-    ended: datetime | None
-    holder: str | None
-    is_removing: bool
-    url: str
-
-    @property
-    def stages_complete(self) -> int:
-        """How many stages are done."""
-        return sum(stage.status is StageStatus.COMPLETE for stage in self.stages)
-
-    @property
-    def result(self) -> Any:
-        """Result of the most recently completed stage, in JSON terms; None if there is none."""
-        complete = [stage for stage in self.stages if stage.status is StageStatus.COMPLETE]
-        return complete[-1].state.get("result") if complete else None
+_REREADS = 3
+_UNREADABLE = (CorruptObjectException, IncompatibleTaskException, InvalidTransitionException)
 
 
 class TaskStore:
@@ -104,16 +45,20 @@ class TaskStore:
     def list(self) -> list[TaskView]:
         """All tasks, unfinished ones first, then the newest first. Removed ones are left out.
 
-        Costs one listing and one read an object.
+        Costs one listing and one read an object. A task that cannot be read is listed with its
+        fault, first of all.
 
         Raises:
-            TaskIOException: The store failed, or an object cannot be read.
+            TaskIOException: The store failed.
         """
         ids = sorted({found for info in self.io.list() if (found := task_id_of(info.name))})
-        tasks = [
-            task for start in range(0, len(ids), _BATCH) for task in self._views(ids[start : start + _BATCH])
-        ]
-        return sorted(tasks, key=lambda task: (task.ended is not None, -task.created.timestamp()))
+        tasks: list[TaskView] = []
+        for start in range(0, len(ids), _BATCH):
+            tasks += self._views(ids[start : start + _BATCH], self._unreadable)
+        return sorted(
+            tasks,
+            key=lambda task: (task.ended is not None, -task.created.timestamp() if task.created else -inf),
+        )
 
     def get(self, task_id: str) -> TaskView:
         """One task.
@@ -122,12 +67,51 @@ class TaskStore:
             PersistenceDataNotFoundException: There is no such task, or it was removed.
             TaskIOException: The store failed, or an object cannot be read.
         """
-        found = list(self._views([check_task_id(task_id)]))
+
+        def refuse(_: str, fault: TaskEngineException) -> TaskView:
+            raise fault
+
+        found = list(self._views([check_task_id(task_id)], refuse))
         if not found:
             raise PersistenceDataNotFoundException(
                 f"there is no task {task_id} in {self.io.base_url}; `checkmate ls` lists those that there are"
             )
         return found[0]
+
+    def render(self, task_id: str) -> str:
+        """A Markdown summary of a task with every stage's state and history.
+
+        Raises:
+            PersistenceDataNotFoundException: There is no such task, or it was removed.
+            TaskIOException: The store failed, or an object cannot be read.
+        """
+        return render_task(
+            task_id,
+            [
+                StageSection(
+                    name=stage.name,
+                    status=stage.status,
+                    class_name=stage.class_name,
+                    location=stage.url,
+                    attempts=stage.attempts,
+                    state=stage.state,
+                    history=stage.history,
+                )
+                for stage in self.get(task_id).stages
+            ],
+        )
+
+    def dump(self, task_id: str) -> dict[str, Any]:
+        """Every stored object of a task by its name, as JSON, its lock included.
+
+        Raises:
+            PersistenceDataNotFoundException: There is no such task, or it was removed.
+            TaskIOException: The store failed, or an object cannot be read.
+        """
+        self.get(task_id)
+        names = [info.name for info in self.io.list(f"{task_id}/") if info.name.endswith(".json")]
+        found = self.io.read_many([*sorted(names), lock_object_name(task_id)])
+        return {name: json.loads(stored.data) for name, stored in found.items()}
 
     def unlock(self, task_id: str) -> str | None:
         """Release the task's lock, whoever holds it. Be sure that its holder is dead or stopped.
@@ -147,69 +131,50 @@ class TaskStore:
             self.get(task_id)
         return released.describe_holder() if released else None
 
-    def _views(self, ids: Iterable[str]) -> Iterable[TaskView]:
-        ids = list(ids)
+    def _views(
+        self, ids: Sequence[str], on_fault: Callable[[str, TaskEngineException], TaskView]
+    ) -> Iterator[TaskView]:
         heads = self.io.read_many(
             [name for task_id in ids for name in (manifest_name(task_id), lock_object_name(task_id))]
         )
-        manifests = {}
+        manifests: dict[str, Manifest] = {}
         for task_id in ids:
-            stored = heads.get(manifest_name(task_id))
-            manifest = stored and Manifest.decode(stored.data, self.io.build_url(manifest_name(task_id)))
+            name = manifest_name(task_id)
+            try:
+                manifest = (
+                    Manifest.decode(heads[name].data, self.io.build_url(name)) if name in heads else None
+                )
+            except _UNREADABLE as exc:
+                yield on_fault(task_id, exc)
+                continue
+            # Without a manifest there is only a lock: the task never started.
             if manifest and manifest.removed is None:
                 manifests[task_id] = manifest
-        bodies = self.io.read_many([name for m in manifests.values() for name in _stage_objects(m)])
+        bodies = self.io.read_many([name for found in manifests.values() for name in stage_objects(found)])
         for task_id, manifest in manifests.items():
-            yield self._view(manifest, heads.get(lock_object_name(task_id)), bodies)
+            try:
+                yield self._settled_view(manifest, {**heads, **bodies})
+            except _UNREADABLE as exc:
+                yield on_fault(task_id, exc)
 
-    def _view(
-        self, manifest: Manifest, lock: StoredObject | None, bodies: dict[str, StoredObject]
-    ) -> TaskView:
-        stages, is_removing = [], False
-        classes = manifest.stage_template_classes
-        for name, class_name, template in zip(
-            _stage_objects(manifest), classes, manifest.stage_templates, strict=True
-        ):
-            url = self.io.build_url(name)
-            stored = bodies.get(name)
-            record = StageRecord.decode(stored.data, url) if stored else None
-            if record and record.base_epoch != manifest.base_epoch:
-                record = None
-            is_removing = is_removing or bool(record and record.is_removing)
-            stages.append(_stage_view(record, class_name, template, url))
-        holder = (
-            LockRecord.decode(lock.data, self.io.build_url(lock_object_name(manifest.task_id)))
-            if lock
-            else None
-        )
-        where = f"task {manifest.task_id} in {self.io.base_url}"
+    def _settled_view(self, manifest: Manifest, bodies: dict[str, StoredObject]) -> TaskView:
+        for _ in range(_REREADS):
+            try:
+                return view_task(self.io, manifest, bodies)
+            except InvalidTransitionException:
+                # Reading takes no lock, so a running task may have moved on between two reads.
+                bodies = self.io.read_many([*stage_objects(manifest), lock_object_name(manifest.task_id)])
+        return view_task(self.io, manifest, bodies)
+
+    def _unreadable(self, task_id: str, fault: TaskEngineException) -> TaskView:
         return TaskView(
-            task_id=manifest.task_id,
-            status=_StageStateMachine.overall([stage.status for stage in stages], where),
-            stages=tuple(stages),
-            created=manifest.created,
-            ended=manifest.ended,
-            holder=holder.describe_holder() if holder and holder.owner else None,
-            is_removing=is_removing,
-            url=self.io.build_url(manifest_name(manifest.task_id)),
+            task_id=task_id,
+            status=StageStatus.UNBOUND,
+            stages=(),
+            created=None,
+            ended=None,
+            holder=None,
+            is_removing=False,
+            url=self.io.build_url(manifest_name(task_id)),
+            fault=str(fault),
         )
-
-
-def _stage_objects(manifest: Manifest) -> list[str]:
-    return [
-        stage_object_name(manifest.task_id, index, name) for index, name in enumerate(manifest.stage_names)
-    ]
-
-
-def _stage_view(record: StageRecord | None, class_name: str, template: dict[str, Any], url: str) -> StageView:
-    return StageView(
-        name=str(template["stage_name"]),
-        class_name=class_name,
-        # A stage whose removal has begun was not complete, and says no more.
-        status=StageStatus(record.status) if record and not record.is_removing else StageStatus.CREATED,
-        attempts=record.attempts if record else 0,
-        history=tuple(record.history) if record else (),
-        state=record.state if record else template.get("state", {}),
-        epoch=record.epoch if record else None,
-        url=url,
-    )

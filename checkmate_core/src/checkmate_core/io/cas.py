@@ -25,7 +25,7 @@ from checkmate_core.errors import (
 from checkmate_core.io.protocol import TaskIO
 from checkmate_core.types import ABSENT, Expect, StoredObject, Version
 
-_ATTEMPTS = 5
+_RESENDS = 4
 _log = logging.getLogger(__name__)
 
 
@@ -38,8 +38,15 @@ class CasWriter:
 
     def __init__(self, io: TaskIO, clock: Clock = SYSTEM_CLOCK) -> None:
         self._io = io
-        self._clock = clock
         self._sent: dict[str, set[str]] = {}
+        self._retrying = Retrying(
+            retry=retry_if_exception_type(StorageUnavailableException),
+            wait=wait_random_exponential(multiplier=0.1, max=2.0),
+            stop=stop_after_attempt(_RESENDS),
+            sleep=clock.sleep,
+            before_sleep=_log_retry,
+            reraise=True,
+        )
 
     def write(self, obj_name: str, data: bytes, write_id: str, *, expect: Expect) -> Version:
         """Write ``data``, whose body holds ``write_id``, if ``expect`` holds.
@@ -74,14 +81,13 @@ class CasWriter:
         self._resolve(once)
 
     def _resolve(self, once: Callable[[], Version]) -> Version:
-        return Retrying(
-            retry=retry_if_exception_type(StorageUnavailableException),
-            wait=wait_random_exponential(multiplier=0.1, max=2.0),
-            stop=stop_after_attempt(_ATTEMPTS),
-            sleep=self._clock.sleep,
-            before_sleep=_log_retry,
-            reraise=True,
-        )(once)
+        try:
+            return once()
+        except StorageUnavailableException as exc:
+            # Sent again at once: most often a connection was merely dropped. And a request that is
+            # answered, as nearly all are, pays nothing for the machinery of retries.
+            _log.warning("storage request failed, sending it again: %s", exc)
+        return self._retrying(once)
 
     def _write_once(self, obj_name: str, data: bytes, write_id: str, expect: Expect) -> Version:
         try:
@@ -122,4 +128,4 @@ class _OwnLateWriteError(Exception):
 
 def _log_retry(state: RetryCallState) -> None:
     error = state.outcome.exception() if state.outcome else None
-    _log.warning("storage request failed (attempt %d), sending it again: %s", state.attempt_number, error)
+    _log.warning("storage request failed again (resend %d): %s", state.attempt_number, error)

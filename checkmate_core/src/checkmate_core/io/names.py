@@ -1,9 +1,12 @@
 """Object names that no store misreads and that cannot leave the base URL."""
 
+import re
+
 from checkmate_core.errors import TaskIOException
 
 MAX_NAME_BYTES = 1024
 MAX_SEGMENT_BYTES = 255
+_UNSAFE = re.compile(r"[\\\x00-\x1f\x7f]")
 
 
 def check_object_name(obj_name: str) -> str:
@@ -44,7 +47,7 @@ def _fault(obj_name: str) -> str | None:
         return "it is not valid Unicode"
     if size > MAX_NAME_BYTES:
         return f"it is longer than {MAX_NAME_BYTES} bytes"
-    if "\\" in obj_name or any(ord(char) < 32 or ord(char) == 127 for char in obj_name):
+    if _UNSAFE.search(obj_name):
         return "it holds a backslash or a control character"
     for segment in obj_name.split("/"):
         if segment in ("", ".", ".."):

@@ -80,12 +80,17 @@ def open_task_io(url: str, **storage_options: Any) -> TaskIO:
         return _clients[key]
 
 
+def known_schemes() -> list[str]:
+    """The URL schemes that installed backends serve."""
+    return sorted(_scan())
+
+
 @cache
 def _backend(scheme: str) -> Backend:
     found = _scan().get(scheme)
     if found is None:
         fix = _EXTRA_BY_SCHEME.get(scheme)
-        hint = f"pip install '{fix}'" if fix else f"known schemes are {', '.join(sorted(_scan()))}"
+        hint = f"pip install '{fix}'" if fix else f"known schemes are {', '.join(known_schemes())}"
         raise UnsupportedBackendException(f"no backend for {scheme}://: {hint}")
     try:
         backend: Backend = found.load()

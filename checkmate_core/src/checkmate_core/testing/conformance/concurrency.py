@@ -8,7 +8,7 @@ import asyncio
 import threading
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Final
+from typing import Final, TypeVar
 
 from checkmate_core.errors import VersionConflictException
 from checkmate_core.testing.conformance.bodies import MEBIBYTE
@@ -17,6 +17,8 @@ from checkmate_core.testing.conformance.crowd import Crowd, crowd
 from checkmate_core.testing.conformance.declared import needs
 from checkmate_core.testing.conformance.subject import Subject
 from checkmate_core.types import ABSENT, Capability, Version
+
+T = TypeVar("T")
 
 CONTENDERS: Final = 32
 ROUNDS: Final = 20
@@ -120,6 +122,18 @@ class ConcurrencyCases:
         with crowd(CONTENDERS) as workers:
             workers.all_of([partial(work, number) for number in range(CONTENDERS)])
 
+    def test_each_of_many_writers_gets_its_own_version(self, subject: Subject) -> None:
+        def write_often(number: int) -> list[tuple[bytes, Version]]:
+            bodies = [b"write %d of %d" % (turn, number) for turn in range(10)]
+            return [(body, subject.io.write("contested", body)) for body in bodies]
+
+        with crowd(8) as writers:
+            answers = writers.all_of([partial(write_often, number) for number in range(8)])
+        versions = {version: body for each in answers for body, version in each}
+        check_equal(len(versions), 80, "how many versions 80 different bodies have")
+        stored = subject.io.read("contested")
+        check_equal(versions.get(stored.version), stored.data, "the body of the last version")
+
     def test_readers_never_see_half_a_body(self, subject: Subject) -> None:
         bodies = {b"a" * MEBIBYTE: set[Version](), b"b" * (2 * MEBIBYTE + 1): set[Version]()}
         for body, versions in bodies.items():
@@ -133,28 +147,26 @@ class ConcurrencyCases:
                 bodies[body].add(subject.io.write("large", body))
                 turn += 1
 
-        def read_whole() -> list[tuple[bytes, Version]]:
-            seen = []
+        seen: list[tuple[bytes, Version]] = []
+
+        def read_whole() -> None:
             for _ in range(10):
                 stored = subject.io.read("large")
                 check(stored.data in bodies, f"a reader saw half a body: {brief(stored.data)}")
                 seen.append((stored.data[:1], stored.version))
-            return seen
 
-        def read_all_whole() -> list[tuple[bytes, Version]]:
+        def read_all_whole() -> None:
             try:
                 with crowd(3) as readers:
-                    return [seen for each in readers.all_of([read_whole] * 3) for seen in each]
+                    readers.all_of([read_whole] * 3)
             finally:
                 done.set()
 
         with crowd(2) as pair:
-            writing, reading = pair.race([alternate, read_all_whole])
-        for outcome in (writing, reading):
-            if outcome.error is not None:
-                raise outcome.error
+            for finished in pair.race([alternate, read_all_whole]):
+                finished.result()
         written = {body[:1]: versions for body, versions in bodies.items()}
-        for first, version in reading.value or ():
+        for first, version in seen:
             check(version in written[first], "a reader got a body with the version of another one")
 
     def test_writes_and_removals_in_one_folder(self, subject: Subject) -> None:
@@ -181,19 +193,17 @@ def _bodies(turn: int) -> list[bytes]:
     return [b"turn %d of contender %d" % (turn, number) for number in range(CONTENDERS)]
 
 
-def _only_winner(
-    contenders: Crowd, requests: Sequence[Callable[[], Version | None]]
-) -> tuple[int, Version]:
+def _only_winner(contenders: Crowd, requests: Sequence[Callable[[], T]]) -> tuple[int, T]:
     outcomes = contenders.race(requests)
-    winners = [number for number, outcome in enumerate(outcomes) if outcome.error is None]
-    for outcome in outcomes:
-        if outcome.error is not None and not isinstance(outcome.error, VersionConflictException):
+    errors = [outcome.exception() for outcome in outcomes]
+    for error in errors:
+        if error is not None and not isinstance(error, VersionConflictException):
             raise AssertionError(
-                f"a contender failed by {type(outcome.error).__name__}, not by a conflict: "
-                f"{outcome.error}"
-            ) from outcome.error
+                f"a contender failed by {type(error).__name__}, not by a conflict: {error}"
+            ) from error
+    winners = [number for number, error in enumerate(errors) if error is None]
     check(len(winners) == 1, f"of {len(requests)} contenders {len(winners)} won, not one")
-    return winners[0], outcomes[winners[0]].value
+    return winners[0], outcomes[winners[0]].result()
 
 
 def _check_stored(subject: Subject, name: str, body: bytes, version: Version) -> None:

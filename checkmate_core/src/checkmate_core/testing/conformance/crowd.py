@@ -4,21 +4,12 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import TypeVar
 
 T = TypeVar("T")
 
 # Far beyond what any case takes: it only turns a deadlock into a failure.
 HANG = 240.0
-
-
-@dataclass(frozen=True, slots=True)
-class Outcome(Generic[T]):
-    """What became of one action: a value, or an error."""
-
-    value: T | None
-    error: BaseException | None
 
 
 class Crowd:
@@ -29,8 +20,8 @@ class Crowd:
         self._size = size
         self.hangs = False
 
-    def race(self, actions: Sequence[Callable[[], T]]) -> list[Outcome[T]]:
-        """Start all actions at one moment, and tell what became of each."""
+    def race(self, actions: Sequence[Callable[[], T]]) -> list[Future[T]]:
+        """Start all actions at one moment, and return them when all are done."""
         if len(actions) > self._size:
             raise ValueError(f"{len(actions)} contenders do not fit a crowd of {self._size}")
         start = threading.Barrier(len(actions))
@@ -39,26 +30,18 @@ class Crowd:
             start.wait(HANG)
             return action()
 
-        return self._outcomes([self._pool.submit(run, action) for action in actions])
+        return self._done([self._pool.submit(run, action) for action in actions])
 
     def all_of(self, actions: Sequence[Callable[[], T]]) -> list[T]:
         """Run all actions and return their results; the first error fails the case."""
-        futures = [self._pool.submit(action) for action in actions]
-        for outcome in self._outcomes(futures):
-            if outcome.error is not None:
-                raise outcome.error
-        return [future.result() for future in futures]
+        return [each.result() for each in self._done([self._pool.submit(each) for each in actions])]
 
-    def _outcomes(self, futures: Sequence[Future[T]]) -> list[Outcome[T]]:
+    def _done(self, futures: list[Future[T]]) -> list[Future[T]]:
         unfinished = wait(futures, HANG).not_done
         if unfinished:
             self.hangs = True
             raise AssertionError(f"{len(unfinished)} of {len(futures)} threads hang")
-        outcomes = []
-        for future in futures:
-            error = future.exception()
-            outcomes.append(Outcome(None, error) if error else Outcome(future.result(), None))
-        return outcomes
+        return futures
 
 
 @contextmanager

@@ -66,7 +66,7 @@ def _run_and_exit(action: Callable[[], Any], write_end: int) -> None:
     try:
         try:
             outcome = {"value": action()}
-        except BaseException:
+        except BaseException:  # noqa: BLE001 - told to the parent
             outcome = {"error": traceback.format_exc()}
         with os.fdopen(write_end, "wb") as results:
             results.write(json.dumps(outcome).encode())

@@ -118,9 +118,7 @@ class ListingCases:
                 check_equal(len(found), len(set(found)), "how many names are listed, during writes")
 
         with crowd(8) as together:
-            together.all_of(
-                [partial(come_and_go, number) for number in range(4)] + [list_again] * 4
-            )
+            together.all_of([partial(come_and_go, number) for number in range(4)] + [list_again] * 4)
         check_equal(_listed(subject), stable, "the names after the writes")
 
 

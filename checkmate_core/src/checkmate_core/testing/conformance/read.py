@@ -26,9 +26,7 @@ class ReadCases:
         first = subject.io.read("stable").version
         check(isinstance(first, str) and first != "", f"a version is {first!r}, not a text")
         check_equal(subject.io.read("stable").version, first, "the version read again")
-        check_equal(
-            subject.reopen().read("stable").version, first, "the version that a second client reads"
-        )
+        check_equal(subject.reopen().read("stable").version, first, "the version that a second client reads")
 
     def test_read_sees_a_write_of_somebody_else(self, subject: Subject) -> None:
         subject.raw.put("shared", b"before")
@@ -65,9 +63,7 @@ class ReadCases:
         check_equal(sorted(found), names, f"the names of read_many of {MANY}")
         for name in names:
             check_equal(found[name].data, name.encode() * 3, f"the body of {name} in read_many")
-        check_equal(
-            found[names[-1]].version, subject.io.read(names[-1]).version, "a version in read_many"
-        )
+        check_equal(found[names[-1]].version, subject.io.read(names[-1]).version, "a version in read_many")
 
     def test_read_many_leaves_out_what_is_missing(self, subject: Subject) -> None:
         subject.raw.put("here", b"body")
@@ -122,6 +118,4 @@ def _age(subject: Subject) -> float:
 
 
 def _check_age(age: float, least: float, most: float) -> None:
-    check(
-        least <= age <= most, f"an age is {age} s where it must be from {least} to {most:.3f} s"
-    )
+    check(least <= age <= most, f"an age is {age} s where it must be from {least} to {most:.3f} s")

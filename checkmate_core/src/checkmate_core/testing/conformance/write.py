@@ -36,9 +36,7 @@ class WriteCases:
         subject.io.write("dir/neighbour2", b"new")
         subject.io.write("dir/deep/er/object", b"deep")
         subject.io.remove("dir/neighbour2")
-        check_equal(
-            subject.raw.names(), {"dir/neighbour", "dir/deep/er/object"}, "the objects of the store"
-        )
+        check_equal(subject.raw.names(), {"dir/neighbour", "dir/deep/er/object"}, "the objects of the store")
         check_equal(subject.raw.get("dir/neighbour"), b"neighbour", "the body of a neighbour")
 
     def test_a_write_is_seen_at_once(self, subject: Subject) -> None:

@@ -1,0 +1,90 @@
+"""Tables for people, drawn by rich."""
+
+from collections.abc import Sequence
+from datetime import datetime
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Column, Table
+
+from checkmate_core import StageStatus, TaskView
+
+STYLES = {
+    StageStatus.COMPLETE: "green",
+    StageStatus.RUNNING: "cyan",
+    StageStatus.RETRY: "yellow",
+    StageStatus.ERROR: "red",
+    StageStatus.CANCELED: "magenta",
+}
+
+
+def print_tasks(tasks: Sequence[TaskView]) -> None:
+    """Print a table of tasks."""
+    if not tasks:
+        Console().print("no tasks")
+        return
+    table = Table(
+        "Task",
+        Column("Status", no_wrap=True),
+        "Stages",
+        *(Column(head, no_wrap=True) for head in ("Created", "Ended")),
+        "Locked by",
+    )
+    for task in tasks:
+        table.add_row(
+            task.task_id,
+            _status(task),
+            f"{task.stages_complete}/{len(task.stages)}",
+            _time(task.created),
+            _time(task.ended),
+            escape(task.holder or ""),
+        )
+    console = Console()
+    console.print(table)
+    for task in tasks:
+        if task.fault:
+            console.print(f"[red]{task.task_id}[/red]: {escape(task.fault)}")
+
+
+def print_task(task: TaskView) -> None:
+    """Print one task with its stages and their history."""
+    console = Console()
+    console.print(f"[bold]{task.task_id}[/bold] {styled(task.status)}  {escape(task.url)}")
+    console.print(f"created {_time(task.created)}" + (f", ended {_time(task.ended)}" if task.ended else ""))
+    if task.holder:
+        console.print(f"locked by {escape(task.holder)}")
+    table = Table(
+        "Stage",
+        Column("Status", no_wrap=True),
+        "Attempts",
+        "Epoch",
+        Column("Last change", no_wrap=True),
+        "Message",
+    )
+    for stage in task.stages:
+        last = stage.history[-1] if stage.history else None
+        table.add_row(
+            escape(stage.name),
+            styled(stage.status),
+            str(stage.attempts),
+            "" if stage.epoch is None else str(stage.epoch),
+            _time(last.end or last.begin) if last else "",
+            escape(last.message) if last else "",
+        )
+    console.print(table)
+
+
+def styled(status: StageStatus) -> str:
+    """A status in its color, as rich markup."""
+    style = STYLES.get(status)
+    return f"[{style}]{status}[/{style}]" if style else str(status)
+
+
+def _status(task: TaskView) -> str:
+    if task.fault:
+        return "[red]unreadable[/red]"
+    return "removing" if task.is_removing else styled(task.status)
+
+
+def _time(moment: datetime | None) -> str:
+    return moment.astimezone().strftime("%Y-%m-%d %H:%M:%S") if moment else ""

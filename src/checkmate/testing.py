@@ -1,0 +1,163 @@
+"""Pytest fixtures of throw-away stores, and the conformance kit.
+
+Ask for them in the ``conftest.py`` beside your ``pyproject.toml``:
+
+    pytest_plugins = ["checkmate.testing"]
+
+- ``checkmate_memory_url``, ``checkmate_file_url``, ``checkmate_s3_url``: the URL of an empty store
+  that is this test's own and needs no further options.
+- ``checkmate_s3_server``: endpoint of the S3 server behind the latter: moto's, in this process, on
+  127.0.0.1. (Moto's in-process mock is of no use: s3fs does not go through what it patches.)
+- What the races of a `TaskIOConformance` prove is recorded with each of its tests as the property
+  ``races`` and printed below the results.
+"""
+
+import logging
+import os
+import uuid
+from collections.abc import Generator, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from checkmate_core.io.memory import MemoryTaskIO
+from checkmate_core.io.registry import open_task_io
+from checkmate_core.testing import (
+    CountingTaskIO,
+    FailedCase,
+    FaultyTaskIO,
+    RaceEvidence,
+    RawStore,
+    Subject,
+    TaskIOConformance,
+    run_conformance,
+)
+
+_FIX = "pip install 'checkmate[testing]'"
+
+try:
+    import pytest
+except ImportError as exc:
+    raise ImportError(f"checkmate.testing needs pytest: {_FIX}") from exc
+
+if TYPE_CHECKING:
+    from moto.server import ThreadedMotoServer
+
+__all__ = [
+    "CountingTaskIO",
+    "FailedCase",
+    "FaultyTaskIO",
+    "RaceEvidence",
+    "RawStore",
+    "Subject",
+    "TaskIOConformance",
+    "run_conformance",
+]
+
+_REGION = "us-east-1"
+_RACES = "races"
+
+
+@pytest.fixture
+def checkmate_memory_url() -> Iterator[str]:
+    """The URL of an empty store in this process's memory; its objects are gone after the test."""
+    url = f"memory://test-{uuid.uuid4().hex}"
+    yield url
+    store = open_task_io(url)
+    if isinstance(store, MemoryTaskIO):
+        store.objects.clear()
+
+
+@pytest.fixture
+def checkmate_file_url(tmp_path: Path) -> str:
+    """The URL of an empty store below the test's own temporary folder."""
+    return (tmp_path / "checkmate-store").as_uri()
+
+
+@pytest.fixture(scope="session")
+def checkmate_s3_server() -> Iterator[str]:
+    """The endpoint URL of moto's S3 server; it listens on 127.0.0.1 while the session lasts."""
+    requests_log = logging.getLogger("werkzeug")
+    level = requests_log.level
+    requests_log.setLevel(logging.ERROR)
+    server = _moto_server()
+    server.start()
+    host, port = server.get_host_and_port()
+    try:
+        yield f"http://{host}:{port}"
+    finally:
+        server.stop()
+        requests_log.setLevel(level)
+
+
+@pytest.fixture
+def checkmate_s3_url(
+    checkmate_s3_server: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> Iterator[str]:
+    """The URL of an empty store on moto's S3 server, in a bucket of its own.
+
+    The environment gets made-up credentials for the time of the test, and no real ones are read:
+    not from the environment, not from ``~/.aws``, not from a machine's metadata.
+    """
+    _isolate_aws(monkeypatch, tmp_path / "no-aws-configuration")
+    import boto3
+
+    bucket = f"checkmate-{uuid.uuid4().hex}"
+    s3 = boto3.client("s3", endpoint_url=checkmate_s3_server, region_name=_REGION)
+    try:
+        s3.create_bucket(Bucket=bucket)
+        yield f"s3://{bucket}/tasks?endpoint_url={checkmate_s3_server}&region={_REGION}"
+        for page in s3.get_paginator("list_objects_v2").paginate(Bucket=bucket):
+            keys = [{"Key": entry["Key"]} for entry in page.get("Contents", ())]
+            if keys:
+                s3.delete_objects(Bucket=bucket, Delete={"Objects": keys, "Quiet": True})
+        s3.delete_bucket(Bucket=bucket)
+    finally:
+        s3.close()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
+    """Record what the races of a conformance subject prove."""
+    subject = getattr(item, "funcargs", {}).get("subject")
+    if isinstance(subject, Subject):
+        item.user_properties.append((_RACES, f"{item.nodeid.rpartition('::')[0]}: {subject.races}"))
+    return (yield)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Print, once for each backend, what its races prove."""
+    evidence = {
+        text: None
+        for reports in terminalreporter.stats.values()
+        for report in reports
+        for name, text in getattr(report, "user_properties", ())
+        if name == _RACES
+    }
+    if evidence:
+        terminalreporter.section("what the races prove")
+        for text in evidence:
+            terminalreporter.write_line(str(text))
+
+
+def _moto_server() -> "ThreadedMotoServer":
+    try:
+        from moto.server import ThreadedMotoServer
+
+        import checkmate_io_s3  # noqa: F401 - a missing backend should be named here, not in a test
+    except ImportError as exc:
+        raise ImportError(f"the S3 fixtures of checkmate.testing need more: {_FIX} ({exc})") from exc
+    return ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+
+
+def _isolate_aws(monkeypatch: pytest.MonkeyPatch, nowhere: Path) -> None:
+    for name in [name for name in os.environ if name.startswith("AWS_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "checkmate-testing")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "made-up-for-moto")
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(nowhere))
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(nowhere))
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    # A proxy of the environment has no way to this machine's loopback.
+    for name in ("NO_PROXY", "no_proxy"):
+        others = os.environ.get(name)
+        monkeypatch.setenv(name, f"127.0.0.1,{others}" if others else "127.0.0.1")
