@@ -24,11 +24,11 @@ def print_tasks(tasks: Sequence[TaskView]) -> None:
         Console().print("no tasks")
         return
     table = Table(
-        "Task",
+        Column("Task", overflow="fold"),
         Column("Status", no_wrap=True),
         "Stages",
-        *(Column(head, no_wrap=True) for head in ("Created", "Ended")),
-        "Locked by",
+        Column("Created", no_wrap=True),
+        Column("Locked by", overflow="fold"),
     )
     for task in tasks:
         table.add_row(
@@ -36,7 +36,6 @@ def print_tasks(tasks: Sequence[TaskView]) -> None:
             _status(task),
             f"{task.stages_complete}/{len(task.stages)}",
             _time(task.created),
-            _time(task.ended),
             escape(task.holder or ""),
         )
     console = Console()

@@ -7,6 +7,7 @@ from pydantic import ValidationError
 from checkmate_core.engine import CheckMateEngine
 from checkmate_core.errors import (
     IncompatibleTaskException,
+    InvalidTransitionException,
     PersistenceDataNotFoundException,
 )
 from checkmate_core.imported import find_imported
@@ -122,10 +123,11 @@ class CheckMate(CheckMateEngine[STAGE, STAGE_RESULT]):
     def unbind(self, clean: bool = False) -> None:
         """As `CheckMateEngine.unbind`; status and state stay readable."""
         if self.is_bound:
-            self._last_status = super().status
-            begun = min(self.first_unfinished(), len(self.stages) - 1)
-            last = self.stages[begun - 1 if begun and not self.stages[begun].attempts else begun]
-            self._last_state = last.state
+            self._last_state = self._latest_state()
+            try:
+                self._last_status = super().status
+            except InvalidTransitionException:
+                self._last_status = None
         super().unbind(clean)
 
     @property
@@ -142,6 +144,9 @@ class CheckMate(CheckMateEngine[STAGE, STAGE_RESULT]):
         """The state of the last stage that was begun: now while bound, else at the last `unbind`."""
         if self._last_state is not None and not self.is_bound:
             return self._last_state
+        return self._latest_state()
+
+    def _latest_state(self) -> BaseStageState:
         begun = [stage for stage in self.stages if stage.attempts]
-        last: BaseStageState = (begun[-1] if begun else self.stages[0]).state
-        return last
+        state: BaseStageState = (begun[-1] if begun else self.stages[0]).state
+        return state

@@ -2,6 +2,7 @@
 
 import logging
 import warnings
+from collections.abc import Sequence
 from types import TracebackType
 from typing import Any, Literal, cast
 from uuid import uuid4
@@ -60,7 +61,7 @@ class CheckMateEngine(TaskInspection[STAGE, STAGE_RESULT]):
         self,
         io: TaskIO | str,
         task_id: str | None = None,
-        stage_templates: list[STAGE] | None = None,
+        stage_templates: Sequence[STAGE] | None = None,
         retry_policy: RetryPolicy = RetryPolicy.NONE,
         max_attempts: int = 1,
         bind_lock_timeout: float | None = None,
@@ -261,6 +262,21 @@ class CheckMateEngine(TaskInspection[STAGE, STAGE_RESULT]):
     def adopt(self, stage: BaseStage[Any], record: StageRecord) -> None:
         """Take what an earlier owner stored of a stage at the last moment."""
         stage.state = record.load_state(type(stage.state), stage.url)
+
+    def reload(self, stage: BaseStage[Any]) -> None:
+        """Go back to what is stored of a stage."""
+        self.adopt(stage, self.stored_record(stage))
+
+    def stored_record(self, stage: BaseStage[Any]) -> StageRecord:
+        """The stage as last read or written.
+
+        Raises:
+            TaskEngineException: It never began.
+        """
+        record = self.session.records[self.index_of(stage)]
+        if record is None:
+            raise TaskEngineException(f"stage {stage.stage_name!r} of task {self.task_id} was never stored")
+        return record
 
     def note_end(self) -> None:
         """Note in the store that the task is finished, if it is."""

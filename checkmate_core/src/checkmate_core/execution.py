@@ -22,7 +22,7 @@ from checkmate_core.errors import (
     TaskEngineException,
 )
 from checkmate_core.journal import StageChangedError
-from checkmate_core.record import dump_state, load_state
+from checkmate_core.record import StageRecord
 from checkmate_core.state import BaseStageState
 from checkmate_core.status import StageStatus
 
@@ -141,6 +141,9 @@ def _check_executable(
 def _stage_plan(engine: CheckMateEngine[Any, Any], index: int) -> Plan:
     stage = engine.stages[index]
     is_interrupted = stage.status is StageStatus.RUNNING
+    if is_interrupted:
+        # In this very process the interrupted attempt may have left its marks in memory.
+        engine.reload(stage)
     previous = engine.stages[index - 1].state if index else None
 
     def previous_copy() -> BaseStageState:
@@ -153,9 +156,7 @@ def _stage_plan(engine: CheckMateEngine[Any, Any], index: int) -> Plan:
             stage.state.carry_forward(previous)
         message = f"Attempt {stage.inc_attempts()}"
         yield Store(partial(stage.update_status, message, StageStatus.RUNNING, begin))
-        # As JSON, so that a failed attempt leaves just what a resumed process would find.
-        snapshot = dump_state(stage.state, f"stage {stage.stage_name!r} of task {engine.task_id}")
-        attempt = _Attempt(engine, stage, previous_copy, begin, snapshot)
+        attempt = _Attempt(engine, stage, previous_copy, begin, engine.stored_record(stage))
         if is_interrupted:
             is_interrupted = False
             yield from _roll_back(attempt)
@@ -181,11 +182,14 @@ class _Attempt:
     stage: BaseStage[Any]
     previous_copy: Callable[[], BaseStageState]
     begin: float
-    snapshot: dict[str, Any]
+    stored: StageRecord
 
     def conclude(self, status: StageStatus, message: str) -> Step:
-        """The step that stores how the attempt ended, with the state from before it."""
-        self.stage.state.restore(load_state(type(self.stage.state), self.snapshot, self.stage.url))
+        """The step that stores how the attempt ended, with the state that was stored when it began.
+
+        So a failed attempt leaves just what a resumed process would find.
+        """
+        self.stage.state.restore(self.stored.load_state(type(self.stage.state), self.stage.url))
         return Store(partial(self.stage.update_status, message, status, self.begin, self.engine.clock.now()))
 
 

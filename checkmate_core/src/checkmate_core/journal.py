@@ -138,8 +138,11 @@ class TaskJournal:
             except VersionConflictException as conflict:
                 self._reread_life(conflict)
 
-    def write_stage(self, obj_name: str, **fields: Any) -> None:
+    def write_stage(self, obj_name: str, **fields: Any) -> StageRecord:
         """Store a stage, stamped with this owner. An owner's first write to an object claims it.
+
+        Returns:
+            What was stored.
 
         Raises:
             StageChangedError: At the claim: an earlier owner's write had arrived meanwhile.
@@ -156,7 +159,7 @@ class TaskJournal:
                 self._check_claimable(obj_name, conflict)
             else:
                 self._claimed.add(obj_name)
-                return
+                return record
 
     def sweep(self) -> None:
         """Remove all objects of the task but its tombstone, each only as it was read.

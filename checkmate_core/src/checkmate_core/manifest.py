@@ -7,9 +7,9 @@ from typing import Any, ClassVar, Generic
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from checkmate_core.errors import IncompatibleTaskException
+from checkmate_core.errors import IncompatibleTaskException, TaskEngineException
 from checkmate_core.imported import qualified_name
-from checkmate_core.record import StoredDocument, dump_state, load_state
+from checkmate_core.record import StoredDocument, check_readable, dump_state, load_state
 from checkmate_core.stage import STAGE, BaseStage
 from checkmate_core.state import BaseStageState
 from checkmate_core.status import StageStatus
@@ -86,7 +86,9 @@ def dump_templates(stages: Sequence[BaseStage[Any]], task_id: str) -> list[dict[
     templates = []
     for stage in stages:
         where = f"stage {stage.stage_name!r} of task {task_id}"
-        templates.append({**stage.dump_fields(where), "state": dump_state(stage.state, where)})
+        state = dump_state(stage.state, where)
+        check_readable(stage.state, state, where)
+        templates.append({**stage.dump_fields(where), "state": state})
     return templates
 
 
@@ -113,9 +115,15 @@ def check_stage_list(stages: Sequence[BaseStage[Any]], task_id: str) -> type[Bas
 
     Raises:
         IncompatibleTaskException: They have several, or an attribute has no default.
+        TaskEngineException: A template is not fresh.
     """
     state_class = type(stages[0].state)
     for stage in stages:
+        if stage.status is not StageStatus.UNBOUND or stage.attempts or stage.state.history:
+            raise TaskEngineException(
+                f"the template of stage {stage.stage_name!r} of task {task_id} has been executed ({stage.status}, "
+                f"{stage.attempts} attempts); make a new stage for a new task"
+            )
         if type(stage.state) is not state_class:
             raise IncompatibleTaskException(
                 f"the stages of task {task_id} have different state classes: {state_class.__name__} and, in stage "

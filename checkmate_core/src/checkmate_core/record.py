@@ -144,6 +144,30 @@ def dump_state(state: BaseStageState, where: str) -> dict[str, Any]:
     return dumped
 
 
+def check_readable(state: BaseStageState, dumped: dict[str, Any], where: str) -> None:
+    """Refuse a state that the store would not give back.
+
+    Attributes are not validated when a stage assigns them, and a field that is typed with a base
+    class forgets what a subclass adds: both would be stored, and missed only after a crash.
+
+    Raises:
+        InvalidStateException: What is read back is not what was dumped.
+    """
+    try:
+        found = dump_state(type(state).model_validate_json(json.dumps(dumped)), where)
+    except ValidationError as exc:
+        raise InvalidStateException(
+            f"the state of {where} cannot be read back from the store: {_faults(exc)}. Assign what the "
+            "attribute's type says, or change the type"
+        ) from exc
+    lost = [name for name in dumped if dumped[name] != found.get(name)]
+    if lost:
+        raise InvalidStateException(
+            f"the state of {where} would come back changed from the store, in {', '.join(lost)}. Declare the "
+            "attribute with the type that it holds (a union for several), so that nothing is dropped at reading"
+        )
+
+
 def load_state(state_class: type[STAGE_STATE], data: dict[str, Any], url: str) -> STAGE_STATE:
     """A state from JSON terms.
 

@@ -1,5 +1,6 @@
 """TaskSession: one owner's hold on one task, from the lock's acquisition to its release."""
 
+import logging
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,10 +18,12 @@ from checkmate_core.journal import StageChangedError, StaleViewError, TaskJourna
 from checkmate_core.layout import lock_object_name, stage_object_name
 from checkmate_core.lock import BindLock
 from checkmate_core.manifest import Manifest, check_same_task, dump_templates
-from checkmate_core.record import StageRecord, dump_state
+from checkmate_core.record import StageRecord, check_readable, dump_state
 from checkmate_core.stage import BaseStage
 from checkmate_core.state import STAGE_STATE, BaseStageState
 from checkmate_core.status import StageStatus
+
+_log = logging.getLogger(__name__)
 
 # Each round means that another owner got in between; so many in a row mean that something is broken.
 _MAX_ROUNDS = 20
@@ -64,7 +67,7 @@ class TaskSession:
     Attributes:
         journal: The task's stored objects.
         lock: The bind lock; None without one.
-        records: The stage objects as they were at opening, in the stages' order.
+        records: The stage objects as last read or written, in the stages' order.
     """
 
     def __init__(self, spec: TaskSpec) -> None:
@@ -109,7 +112,7 @@ class TaskSession:
         return self.journal.manifest.ended is not None or self.journal.manifest.removed is not None
 
     def stored_state(self, index: int, state_class: type[STAGE_STATE]) -> STAGE_STATE | None:
-        """What was stored of a stage when the task was opened; None if it never began.
+        """What is stored of a stage; None if it never began.
 
         Raises:
             IncompatibleTaskException: It does not fit the class.
@@ -129,13 +132,17 @@ class TaskSession:
             TaskIOException: The store failed.
         """
         self.check_process()
-        self.journal.write_stage(
+        where = f"stage {stage_name!r} of task {self._spec.task_id}"
+        dumped = dump_state(state, where)
+        if state.status is StageStatus.COMPLETE:
+            check_readable(state, dumped, where)
+        self.records[index] = self.journal.write_stage(
             self._stage_objects[index],
             stage_name=stage_name,
             status=state.status,
             attempts=state.attempts,
             history=state.history,
-            state=dump_state(state, f"stage {stage_name!r} of task {self._spec.task_id}"),
+            state=dumped,
         )
 
     def check_process(self) -> None:
@@ -167,7 +174,7 @@ class TaskSession:
             if found is not None and found.is_removing:
                 break
             try:
-                self.journal.write_stage(
+                self.records[unfinished] = self.journal.write_stage(
                     self._stage_objects[unfinished],
                     stage_name=self._spec.stages[unfinished].stage_name,
                     status="REMOVING",
@@ -214,6 +221,18 @@ class TaskSession:
                 "was changed. Give another id, drop force_create to resume it, or remove it first"
             )
         check_same_task(seen, self._spec.stages, self.journal.url)
+        ignored = [
+            f"{given['stage_name']}.{name}"
+            for given, stored in zip(self._templates, seen.stage_templates, strict=True)
+            for name, value in given["state"].items()
+            if value != stored["state"].get(name)
+        ]
+        if ignored:
+            _log.warning(
+                "task %s exists and resumes with its stored inputs; those given now differ in %s and are ignored",
+                self._spec.task_id,
+                ", ".join(ignored),
+            )
 
     def _acquire(self, *, is_known: bool) -> None:
         if self._spec.no_lock:

@@ -264,6 +264,11 @@ class BaseStage(BaseModel, ABC, Generic[STAGE_STATE]):
         fields: dict[str, Any] = json.loads(text)
         return fields
 
+    def __copy__(self) -> Self:
+        copied = super().__copy__()
+        copied.volatile_engine_ref = None
+        return copied
+
     def __deepcopy__(self, memo: dict[int, Any] | None = None) -> Self:
         memo = {} if memo is None else memo
         memo[id(self.volatile_engine_ref)] = None

@@ -28,12 +28,18 @@ class StageStateHistoryEntry(BaseModel):
         epoch: Fencing token of the owner that did it; None without a lock.
     """
 
+    model_config = ConfigDict(frozen=True)
+
     begin: datetime
     end: datetime | None = None
     message: str
     status: StageStatus
     host: str = ""
     epoch: int | None = None
+
+    def __deepcopy__(self, memo: dict[int, Any] | None = None) -> "StageStateHistoryEntry":
+        # Immutable, and copied with every state.
+        return self
 
 
 class BaseStageState(BaseModel):
