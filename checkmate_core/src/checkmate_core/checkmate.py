@@ -89,8 +89,8 @@ class CheckMate(CheckMateEngine[STAGE, STAGE_RESULT]):
             io,
             task_id,
             stages,
-            retry_policy=retry_policy or RetryPolicy.parse(manifest.retry_policy),
-            max_attempts=max_attempts or manifest.max_attempts,
+            retry_policy=RetryPolicy.parse(manifest.retry_policy) if retry_policy is None else retry_policy,
+            max_attempts=manifest.max_attempts if max_attempts is None else max_attempts,
             bind_lock_timeout=bind_lock_timeout,
             no_lock=no_lock,
         )

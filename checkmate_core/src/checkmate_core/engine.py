@@ -103,11 +103,8 @@ class CheckMateEngine(TaskInspection[STAGE, STAGE_RESULT]):
                 f"max_attempts is {max_attempts} but retry_policy is RetryPolicy.NONE, which never retries; "
                 "pass a policy such as RetryPolicy.exponential()"
             )
-        if retry_policy != RetryPolicy.NONE and max_attempts == 1:
-            warnings.warn(
-                "retry_policy has no effect with max_attempts=1: pass max_attempts=2 or more",
-                stacklevel=2,
-            )
+        for stage in stage_templates:
+            _check_retries(stage, stage.retry_policy or retry_policy, stage.max_attempts or max_attempts)
         self.task_id = check_task_id(task_id if task_id is not None else uuid4().hex)
         self.io = open_task_io(io) if isinstance(io, str) else io
         self.task_state: TaskEngineState[STAGE] = TaskEngineState[Any](
@@ -260,8 +257,9 @@ class CheckMateEngine(TaskInspection[STAGE, STAGE_RESULT]):
         return self.session.stored_state(self.index_of(stage), type(stage.state))
 
     def adopt(self, stage: BaseStage[Any], record: StageRecord) -> None:
-        """Take what an earlier owner stored of a stage at the last moment."""
+        """Take this record for what is stored of a stage."""
         stage.state = record.load_state(type(stage.state), stage.url)
+        self.session.records[self.index_of(stage)] = record
 
     def reload(self, stage: BaseStage[Any]) -> None:
         """Go back to what is stored of a stage."""
@@ -301,3 +299,17 @@ class CheckMateEngine(TaskInspection[STAGE, STAGE_RESULT]):
 
     def _fresh_stages(self) -> list[STAGE]:
         return [stage.model_copy(deep=True) for stage in self.task_state.stage_templates]
+
+
+def _check_retries(stage: BaseStage[Any], policy: RetryPolicy, max_attempts: int) -> None:
+    if policy == RetryPolicy.NONE and max_attempts != 1:
+        raise TaskEngineException(
+            f"stage {stage.stage_name!r} has max_attempts={max_attempts} but its retry policy is RetryPolicy.NONE, "
+            "which never retries; pass a policy such as RetryPolicy.exponential()"
+        )
+    if policy != RetryPolicy.NONE and max_attempts == 1:
+        warnings.warn(
+            f"the retry policy of stage {stage.stage_name!r} has no effect with max_attempts=1: "
+            "pass max_attempts=2 or more to the engine or to the stage",
+            stacklevel=3,
+        )

@@ -200,7 +200,12 @@ def _after_failure(attempt: _Attempt, error: Exception) -> Plan:
     failures = failures_in_a_row(stage.state) + 1
     policy = stage.retry_policy or engine.retry_policy
     allowed = stage.max_attempts or engine.max_attempts
-    if failures >= allowed or not policy.should_retry(error):
+    try:
+        is_last = failures >= allowed or not policy.should_retry(error)
+    except Exception as exc:  # noqa: BLE001 - a user's predicate may raise anything
+        exc.__cause__ = error
+        yield from _give_up(attempt, "Retry policy failed", exc)
+    if is_last:
         yield from _give_up(attempt, "Failed", error)
     seconds = policy.wait_seconds(failures)
     message = f"Failed, next attempt in {seconds:.1f} s: {_summary(error)}"

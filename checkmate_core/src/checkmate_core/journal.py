@@ -33,9 +33,10 @@ class StaleViewError(Exception):
 
 
 class StageChangedError(Exception):
-    """An earlier owner's write arrived between our read of a stage and our claim of it.
+    """A stage is not as we last saw it, but no rival has it.
 
-    It is history, not a rival: adopt ``record`` and decide again what to do.
+    Either an earlier owner's write arrived between our read and our claim, or one of our own, that
+    had been given up without an answer, arrived after all. Adopt ``record`` and decide again.
     """
 
     def __init__(self, record: StageRecord) -> None:
@@ -102,6 +103,9 @@ class TaskJournal:
         Raises:
             VersionConflictException: There is a live manifest.
         """
+        # What is known of stage objects belongs to an earlier life, which may be swept by now.
+        self._versions = {name: v for name, v in self._versions.items() if name == manifest_name(self.task_id)}
+        self._claimed.clear()
         self._write_manifest(
             Manifest(
                 task_id=self.task_id,
@@ -145,7 +149,7 @@ class TaskJournal:
             What was stored.
 
         Raises:
-            StageChangedError: At the claim: an earlier owner's write had arrived meanwhile.
+            StageChangedError: An earlier owner's write, or an earlier one of ours, had arrived.
             LockLostException: Another owner has the stage, or the task was removed.
             TaskIOException: The store failed.
         """
@@ -187,20 +191,20 @@ class TaskJournal:
             f"{url} was written by another owner: task {self.task_id} is not ours any more, and this write was "
             "not applied. Stop this worker; the task goes on elsewhere"
         )
-        if obj_name in self._claimed:
-            raise lost from conflict
         try:
             current = StageRecord.decode((stored := self.io.read(obj_name)).data, url)
         except PersistenceDataNotFoundException:
             raise lost from conflict
-        if current.base_epoch > self.manifest.base_epoch or current.is_removing:
+        if current.base_epoch < self.manifest.base_epoch and obj_name not in self._claimed:
+            self._versions[obj_name] = stored.version
+            return
+        if current.base_epoch != self.manifest.base_epoch or current.is_removing:
+            raise lost from conflict
+        is_own = current.owner == self.owner
+        is_earlier = self.is_fenced and obj_name not in self._claimed and current.epoch < self.epoch
+        if not is_own and not is_earlier:
             raise lost from conflict
         self._versions[obj_name] = stored.version
-        if current.base_epoch < self.manifest.base_epoch:
-            return
-        is_rival = current.epoch > self.epoch or (current.epoch == self.epoch and current.owner != self.owner)
-        if is_rival or not self.is_fenced:
-            raise lost from conflict
         raise StageChangedError(current) from conflict
 
     def _write(self, obj_name: str, data: bytes, write_id: str) -> Version:

@@ -126,6 +126,7 @@ class BindLock:
         self.acquire_timeout = acquire_timeout
         self.owner: str | None = None
         self.epoch = 0
+        self._url = task_io.build_url(obj_name)
         self._min_epoch = min_epoch
         self._clock = clock
         self._writer = CasWriter(task_io, clock)
@@ -176,17 +177,14 @@ class BindLock:
             StorageUnavailableException: The store did not answer for good.
         """
         deadline = self._clock.monotonic() + (self.acquire_timeout or 0.0)
-        with self._thread_lock:
-            if self._is_locked and os.getpid() == self._pid:
-                raise BindException(f"{self.task_io.build_url(self.obj_name)} is already held by this object")
-            Retrying(
-                retry=retry_if_exception_type(BindException),
-                stop=lambda _: self._clock.monotonic() >= deadline,
-                # Jitter: waiters that poll in step would collide for ever.
-                wait=_until(deadline, self._clock, wait_random(0.05, 0.25)),
-                sleep=self._clock.sleep,
-                reraise=True,
-            )(self._acquire_once)
+        Retrying(
+            retry=retry_if_exception_type(BindException),
+            stop=lambda _: self._clock.monotonic() >= deadline,
+            # Jitter: waiters that poll in step would collide for ever.
+            wait=_until(deadline, self._clock, wait_random(0.05, 0.25)),
+            sleep=self._clock.sleep,
+            reraise=True,
+        )(self._acquire_once)
 
     def release(self, *, finished: bool = False) -> None:
         """Give the lock back, by a swap that keeps the epoch. Does nothing if it is not held.
@@ -212,7 +210,7 @@ class BindLock:
             except VersionConflictException:
                 _log.warning(
                     "%s is another owner's already; there was nothing left to release",
-                    self.task_io.build_url(self.obj_name),
+                    self._url,
                 )
 
     def force_unlock(self) -> LockRecord | None:
@@ -232,9 +230,9 @@ class BindLock:
         except PersistenceDataNotFoundException:
             return None
         try:
-            record = LockRecord.decode(stored.data, self.task_io.build_url(self.obj_name))
+            record = LockRecord.decode(stored.data, self._url)
         except CorruptObjectException:
-            _log.warning("%s could not be read; it is replaced", self.task_io.build_url(self.obj_name))
+            _log.warning("%s could not be read; it is replaced", self._url)
             self._swap(_released(self._new_record(epoch=0)), stored.version)
             return None
         if record.owner is None:
@@ -243,25 +241,27 @@ class BindLock:
         return record
 
     def _acquire_once(self) -> None:
-        is_fresh = False
-        while True:
-            seen = self._seen
-            if seen and not _is_free(seen[1]):
-                if is_fresh:
+        # Not held while waiting: the thread that has the lock must be able to release it.
+        with self._thread_lock:
+            if self._is_locked and os.getpid() == self._pid:
+                raise BindException(f"{self._url} is already held by this object; release it first")
+            is_fresh = False
+            while True:
+                seen = self._seen
+                if seen is None or _is_free(seen[1]):
+                    try:
+                        self._take(seen)
+                    except VersionConflictException:
+                        _log.debug("%s changed meanwhile; looking again", self._url)
+                    else:
+                        return
+                elif is_fresh:
                     raise BindException(
-                        f"{self.task_io.build_url(self.obj_name)} is held by {seen[1].describe_holder()}. Wait "
-                        "for it (bind_lock_timeout=…), or, if that process is surely gone, release it with "
-                        "`checkmate unlock`"
+                        f"{self._url} is held by {seen[1].describe_holder()}. Wait for it (bind_lock_timeout=…), or, "
+                        "if that process is surely gone, release it with `checkmate unlock`"
                     )
-            else:
-                try:
-                    self._take(seen)
-                except VersionConflictException:
-                    _log.debug("%s changed meanwhile; looking again", self.obj_name)
-                else:
-                    return
-            self.observe()
-            is_fresh = True
+                self.observe()
+                is_fresh = True
 
     def _take(self, seen: tuple[Version, LockRecord] | None) -> None:
         expect: Expect = seen[0] if seen else ABSENT
@@ -279,7 +279,7 @@ class BindLock:
         if seen and seen[1].owner:
             _log.warning(
                 "took over %s: its holder, %s, is dead",
-                self.task_io.build_url(self.obj_name),
+                self._url,
                 seen[1].describe_holder(),
             )
         self._record, self._seen = record, None
@@ -289,12 +289,17 @@ class BindLock:
     def _abandon(self, record: LockRecord, expect: Expect) -> None:
         """Fill the slot with a released lock, so that nothing of a given-up acquire comes alive late."""
         try:
-            self._swap(_released(record), expect)
+            try:
+                self._swap(_released(record), expect)
+            except VersionConflictException:
+                found = _read(self.task_io, self.obj_name)
+                if found and found[1].write_id == record.write_id:
+                    self._swap(_released(record), found[0])
         except (TaskEngineException, OSError) as exc:
             _log.warning(
                 "could not make sure that %s stays free: %s. If it turns out to be held by this process, "
                 "release it with `checkmate unlock`",
-                self.task_io.build_url(self.obj_name),
+                self._url,
                 exc,
             )
 

@@ -3,9 +3,9 @@
 import json
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Any, ClassVar, Generic
+from typing import Any, ClassVar, Generic, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from checkmate_core.errors import IncompatibleTaskException, TaskEngineException
 from checkmate_core.imported import qualified_name
@@ -71,10 +71,22 @@ class Manifest(StoredDocument):
     ended_as: StageStatus | None = None
     removed: datetime | None = None
 
+    @model_validator(mode="after")
+    def _check_stages(self) -> Self:
+        if self.removed is None:
+            if not self.stage_templates or len(self.stage_templates) != len(self.stage_template_classes):
+                raise ValueError("it needs as many stage templates as stage classes, and at least one")
+            for template in self.stage_templates:
+                if not isinstance(template.get("stage_name"), str) or not isinstance(
+                    template.get("state"), dict
+                ):
+                    raise ValueError("a stage template lacks its name or its state")  # noqa: TRY004 - pydantic's way
+        return self
+
     @property
     def stage_names(self) -> list[str]:
         """Names of the stages in their order."""
-        return [str(template.get("stage_name")) for template in self.stage_templates]
+        return [template["stage_name"] for template in self.stage_templates]
 
 
 def dump_templates(stages: Sequence[BaseStage[Any]], task_id: str) -> list[dict[str, Any]]:
@@ -107,7 +119,7 @@ def check_same_task(manifest: Manifest, stages: Sequence[BaseStage[Any]], url: s
             "Nothing was changed. Run the code that created the task, or give a new task id"
         )
     for stage, template in zip(stages, manifest.stage_templates, strict=True):
-        load_state(type(stage.state), template.get("state", {}), url)
+        load_state(type(stage.state), template["state"], url)
 
 
 def check_stage_list(stages: Sequence[BaseStage[Any]], task_id: str) -> type[BaseStageState]:

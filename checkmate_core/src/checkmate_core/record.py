@@ -58,7 +58,7 @@ class StoredDocument(BaseModel):
         try:
             found = json.loads(data)
             number = found["format"]
-        except (ValueError, KeyError, TypeError) as exc:
+        except (ValueError, KeyError, TypeError, RecursionError) as exc:
             raise CorruptObjectException(
                 f"the {cls.KIND} {url} cannot be read: it is not a CheckMate document ({exc}). Nothing was "
                 "changed. Restore it from a backup, or remove it if the task is not needed"

@@ -71,7 +71,10 @@ def render_engine(
                 class_name=type(stage).__qualname__,
                 location=obj_name.rpartition("/")[2] if basenames_only else engine.io.build_url(obj_name),
                 attempts=state.attempts,
-                state=dump_state(state, f"stage {stage.stage_name!r} of task {engine.task_id}"),
+                state=_in_order(
+                    state.model_dump(),
+                    dump_state(state, f"stage {stage.stage_name!r} of task {engine.task_id}"),
+                ),
                 history=state.history,
                 description=stage.description,
             )
@@ -124,6 +127,18 @@ def _stored_states(engine: TaskInspection[Any, Any]) -> list[BaseStageState]:
             state = record.load_state(type(stage.state), engine.io.build_url(name))
         states.append(state)
     return states
+
+
+def _in_order(value: Any, dumped: Any) -> Any:
+    """``dumped`` with sets sorted: equal sets need not list their members in one order."""
+    if isinstance(value, (set, frozenset)):
+        return sorted(dumped, key=json.dumps)
+    if isinstance(value, dict) and isinstance(dumped, dict):
+        members = {str(key): member for key, member in value.items()}
+        return {key: _in_order(members.get(key), member) for key, member in dumped.items()}
+    if isinstance(value, (list, tuple)) and isinstance(dumped, list):
+        return [_in_order(*pair) for pair in zip(value, dumped, strict=True)]
+    return dumped
 
 
 def _history(history: Sequence[StageStateHistoryEntry]) -> list[str]:

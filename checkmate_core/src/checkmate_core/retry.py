@@ -128,16 +128,21 @@ class RetryPolicy:
 
         Raises:
             IncompatibleTaskException: It has a predicate, or an exception class that nothing in this
-                process has imported.
+                process has imported, or it is none.
         """
-        return cls(
-            stored["initial"],
-            stored["factor"],
-            inf if stored["cap"] is None else stored["cap"],
-            stored["jitter"],
-            _parse_condition(stored["retry_on"]),
-            _parse_condition(stored["give_up_on"]),
-        )
+        try:
+            return cls(
+                stored["initial"],
+                stored["factor"],
+                inf if stored["cap"] is None else stored["cap"],
+                stored["jitter"],
+                _parse_condition(stored["retry_on"]),
+                _parse_condition(stored["give_up_on"]),
+            )
+        except (KeyError, TypeError) as exc:
+            raise IncompatibleTaskException(
+                f"the stored retry policy cannot be read ({exc!r}); pass retry_policy=…"
+            ) from exc
 
     def _wait(self) -> wait_base:
         initial = self.initial or 0.0

@@ -88,8 +88,13 @@ class BaseStageState(BaseModel):
     def carry_forward(self, previous: "BaseStageState") -> None:
         """Take the previous stage's value for every attribute that still holds its default."""
         for name, field in travelling_fields(type(self)).items():
-            if holds_default(field, getattr(self, name)):
+            if self._holds_default(name, field):
                 setattr(self, name, deepcopy(getattr(previous, name)))
+
+    def _holds_default(self, name: str, field: FieldInfo) -> bool:
+        value = getattr(self, name)
+        default = field.get_default(call_default_factory=True, validated_data=self.__dict__)
+        return value is default or bool(type(value) is type(default) and value == default)
 
     def restore(self, snapshot: "BaseStageState") -> None:
         """Go back to the attributes of ``snapshot``; bookkeeping but the result stays."""
@@ -100,9 +105,3 @@ class BaseStageState(BaseModel):
 def travelling_fields(state_class: type[BaseStageState]) -> dict[str, FieldInfo]:
     """The fields of a state class that travel from stage to stage."""
     return {name: field for name, field in state_class.model_fields.items() if name not in BOOKKEEPING}
-
-
-def holds_default(field: FieldInfo, value: object) -> bool:
-    """Whether a state attribute was never set to anything but its default."""
-    default = field.get_default(call_default_factory=True, validated_data={})
-    return value is default or bool(type(value) is type(default) and value == default)

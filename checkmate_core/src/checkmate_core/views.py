@@ -126,13 +126,13 @@ def _record(io: TaskIO, manifest: Manifest, name: str, stored: StoredObject | No
 
 def _view_stage(record: StageRecord | None, class_name: str, template: dict[str, Any], url: str) -> StageView:
     return StageView(
-        name=str(template["stage_name"]),
+        name=template["stage_name"],
         class_name=class_name,
         # A stage whose removal has begun was not complete, and says no more.
         status=StageStatus(record.status) if record and not record.is_removing else StageStatus.CREATED,
         attempts=record.attempts if record else 0,
         history=tuple(record.history) if record else (),
-        state=record.state if record else template.get("state", {}),
+        state=record.state if record else template["state"],
         epoch=record.epoch if record else None,
         url=url,
     )

@@ -38,7 +38,6 @@ class CasWriter:
 
     def __init__(self, io: TaskIO, clock: Clock = SYSTEM_CLOCK) -> None:
         self._io = io
-        self._sent: dict[str, set[str]] = {}
         self._retrying = Retrying(
             retry=retry_if_exception_type(StorageUnavailableException),
             wait=wait_random_exponential(multiplier=0.1, max=2.0),
@@ -52,17 +51,13 @@ class CasWriter:
         """Write ``data``, whose body holds ``write_id``, if ``expect`` holds.
 
         Raises:
-            VersionConflictException: Somebody else's write stands there. Ours was not applied.
+            VersionConflictException: Another write stands there, somebody else's or an earlier one of
+                this owner that had been given up. This one was not applied.
             CorruptObjectException: What stands there cannot be read, so whose it is cannot be told.
             StorageUnavailableException: The store did not answer for good; ours may have been
                 applied, or may yet be.
         """
-        self._sent.setdefault(obj_name, set()).add(write_id)
-        while True:
-            try:
-                return self._resolve(partial(self._write_once, obj_name, data, write_id, expect))
-            except _OwnLateWriteError as late:
-                expect = late.version
+        return self._resolve(partial(self._write_once, obj_name, data, write_id, expect))
 
     def remove(self, obj_name: str, version: Version) -> None:
         """Remove the object if it still has ``version``; otherwise it is gone or another's, which will do.
@@ -101,29 +96,18 @@ class CasWriter:
                 raise StorageUnavailableException(
                     f"{self._io.build_url(obj_name)} was refused as existing, then was not there; sending again"
                 ) from conflict
-            found_id = self._write_id_of(found, obj_name)
-            if found_id == write_id:
+            if self._write_id_of(found, obj_name) == write_id:
                 return found.version
-            if found_id in self._sent[obj_name] and found.version != expect:
-                raise _OwnLateWriteError(found.version) from conflict
             raise
 
     def _write_id_of(self, found: StoredObject, obj_name: str) -> str:
         try:
             return str(json.loads(found.data)["write_id"])
-        except (ValueError, KeyError, TypeError) as exc:
+        except (ValueError, KeyError, TypeError, RecursionError) as exc:
             raise CorruptObjectException(
                 f"{self._io.build_url(obj_name)} cannot be read, so it cannot be told whose write stands "
                 "there. Nothing was changed. Look at it, restore or remove it, then try again"
             ) from exc
-
-
-class _OwnLateWriteError(Exception):
-    """An earlier write of this owner, given up without an answer, has arrived after all."""
-
-    def __init__(self, version: Version) -> None:
-        super().__init__(version)
-        self.version = version
 
 
 def _log_retry(state: RetryCallState) -> None:

@@ -1,0 +1,196 @@
+"""`s3://`: objects in a bucket of S3, or of a server that speaks its language."""
+
+import re
+from collections.abc import Mapping
+from email.utils import parsedate_to_datetime
+from typing import Any, ClassVar
+from urllib.parse import urlsplit
+
+from s3fs import S3FileSystem
+
+from checkmate_core.errors import TaskIOException, UnsupportedBackendException
+from checkmate_core.types import (
+    ABSENT,
+    ANY,
+    Expect,
+    ObjectInfo,
+    RemoveExpect,
+    StoredObject,
+    Version,
+)
+from checkmate_io_fsspec.remote import RemoteTaskIO
+from checkmate_io_s3._closing import close_in_same_process
+from checkmate_io_s3._errors import error_code, failure
+
+# Legacy buckets may hold capitals and underscores; what the service itself refuses is its to say.
+_BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{1,254}")
+
+# Three attempts of the SDK and none of s3fs's own, which would multiply them to fifteen: enough for a
+# transient 503, and an endpoint that is not there is reported within some seconds.
+_CONFIG = {
+    "connect_timeout": 2,
+    "read_timeout": 10,
+    "retries": {"mode": "standard", "total_max_attempts": 3},
+    "max_pool_connections": RemoteTaskIO.read_concurrency,
+}
+
+
+class S3TaskIO(RemoteTaskIO):
+    """Objects in an S3 bucket, one request per operation. A version is an ETag.
+
+    Options, besides the SDK's usual environment and files:
+
+    * in the URL or as keywords: ``endpoint_url``, ``region``, ``profile``, ``addressing_style``
+      (``auto``, ``path`` or ``virtual``);
+    * as keywords only: ``key``, ``secret``, ``token``, ``anon``, and ``client_kwargs`` and
+      ``config_kwargs`` for botocore's client and its ``Config``.
+    """
+
+    scheme = "s3"
+    url_options: ClassVar[frozenset[str]] = frozenset(
+        {"endpoint_url", "region", "profile", "addressing_style"}
+    )
+    known_options: ClassVar[frozenset[str]] = url_options | {
+        "key",
+        "secret",
+        "token",
+        "anon",
+        "client_kwargs",
+        "config_kwargs",
+    }
+
+    def __init__(self, bucket: str, path: str = "", **options: Any) -> None:
+        _check_options(options)
+        super().__init__(bucket, path, **options)
+
+    @classmethod
+    def _check_location(cls, bucket: str) -> None:
+        super()._check_location(bucket)
+        if not _BUCKET.fullmatch(bucket):
+            raise UnsupportedBackendException(f"{bucket!r} is no bucket name")
+
+    def _make_filesystem(self) -> S3FileSystem:
+        options = {name: value for name, value in self._options.items() if value is not None}
+        config = _CONFIG | options.pop("config_kwargs", {})
+        style = options.pop("addressing_style", None)
+        if style:
+            config["s3"] = {"addressing_style": style} | config.get("s3", {})
+        client = dict(options.pop("client_kwargs", {}))
+        if "region" in options:
+            client["region_name"] = options.pop("region")
+        filesystem = S3FileSystem(
+            **options,
+            client_kwargs=client,
+            config_kwargs=config,
+            skip_instance_cache=True,
+            use_listings_cache=False,
+        )
+        filesystem.retries = 1
+        filesystem.close_session = close_in_same_process()
+        filesystem.connect()
+        return filesystem
+
+    # The SDK's client is called directly: s3fs drops parameters that an old SDK does not know, and a
+    # dropped condition would be an unconditional write. The SDK refuses them.
+
+    async def _exists(self, filesystem: S3FileSystem, key: str) -> bool:
+        # Not HEAD: its 404 has no body and so does not tell a missing bucket from a missing object.
+        client = await filesystem.set_session()
+        try:
+            reply = await client.get_object(Bucket=self.bucket, Key=key, Range="bytes=0-0")
+        except Exception as exc:
+            code = error_code(exc)
+            if code in ("NoSuchKey", "InvalidRange"):
+                return code == "InvalidRange"  # an empty object has no first byte
+            raise
+        async with reply["Body"] as stream:
+            await stream.read(1)
+        return True
+
+    async def _read(self, filesystem: S3FileSystem, key: str) -> StoredObject:
+        client = await filesystem.set_session()
+        reply = await client.get_object(Bucket=self.bucket, Key=key)
+        async with reply["Body"] as stream:
+            data = await stream.read()
+        return StoredObject(data, _version(reply), _age(reply))
+
+    async def _write(self, filesystem: S3FileSystem, key: str, data: bytes, expect: Expect) -> Version:
+        client = await filesystem.set_session()
+        condition = {"IfNoneMatch": "*"} if expect is ABSENT else _if_match(expect)
+        return _version(await client.put_object(Bucket=self.bucket, Key=key, Body=data, **condition))
+
+    async def _remove(self, filesystem: S3FileSystem, key: str, expect: RemoveExpect) -> None:
+        client = await filesystem.set_session()
+        try:
+            await client.delete_object(Bucket=self.bucket, Key=key, **_if_match(expect))
+        except Exception as exc:
+            # S3 answers 204 for a missing key, some of its imitators 404.
+            if expect is not ANY or error_code(exc) != "NoSuchKey":
+                raise
+
+    async def _list_page(
+        self, filesystem: S3FileSystem, prefix: str, token: str | None
+    ) -> tuple[list[ObjectInfo], str | None]:
+        client = await filesystem.set_session()
+        more = {} if token is None else {"ContinuationToken": token}
+        reply = await client.list_objects_v2(Bucket=self.bucket, Prefix=prefix, MaxKeys=1000, **more)
+        page = [
+            ObjectInfo(entry["Key"], _version(entry), entry["Size"], entry["LastModified"])
+            for entry in reply.get("Contents", ())
+        ]
+        return page, reply.get("NextContinuationToken") if reply.get("IsTruncated") else None
+
+    def _failure(self, exc: Exception, what: str, url: str, expect: Expect) -> TaskIOException:
+        return failure(exc, what, url, self.bucket, expect) or super()._failure(exc, what, url, expect)
+
+
+def _check_options(options: Mapping[str, Any]) -> None:
+    """Refuse what could only fail later, and obscurely. No value is printed: it may be a secret."""
+    for name, value in options.items():
+        kind: type = str
+        if name == "anon":
+            kind = bool
+        elif name.endswith("_kwargs"):
+            kind = dict
+        if value is not None and not isinstance(value, kind):
+            raise UnsupportedBackendException(
+                f"the S3 option {name!r} must be of type {kind.__name__}, not {type(value).__name__}"
+            )
+    style = options.get("addressing_style")
+    if style not in (None, "auto", "path", "virtual"):
+        raise UnsupportedBackendException("the S3 option 'addressing_style' must be auto, path or virtual")
+    endpoint = options.get("endpoint_url")
+    if endpoint is not None:
+        parts = urlsplit(endpoint)
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise UnsupportedBackendException(
+                "the S3 option 'endpoint_url' must be http://HOST or https://HOST, with a port where needed"
+            )
+        if "@" in parts.netloc or parts.query:
+            raise UnsupportedBackendException(
+                "the S3 option 'endpoint_url' carries credentials or a query: "
+                "pass credentials as the options key and secret, or through the environment"
+            )
+
+
+def _if_match(expect: Expect) -> dict[str, str]:
+    return {} if expect is ANY else {"IfMatch": f'"{expect}"'}
+
+
+def _version(reply: Mapping[str, Any]) -> Version:
+    etag = reply.get("ETag")
+    if not etag:
+        raise UnsupportedBackendException(
+            "the S3 server answered without an ETag, so that it cannot tell versions apart: "
+            "use a server that sends ETags"
+        )
+    # Servers differ in whether they quote it, some even between a write and a listing.
+    return Version(etag.strip('"'))
+
+
+def _age(reply: Mapping[str, Any]) -> float | None:
+    try:
+        now = parsedate_to_datetime(reply["ResponseMetadata"]["HTTPHeaders"]["date"])
+        return max(0.0, float((now - reply["LastModified"]).total_seconds()))
+    except (KeyError, TypeError, ValueError):
+        return None

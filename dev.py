@@ -1,0 +1,175 @@
+"""What a developer runs, with nothing but Python 3.11 or newer.
+
+    python3 dev.py demo [ARG ...]     run the main job on local files: `checkmate demo ARG ...`
+    python3 dev.py test [ARG ...]     run every test: `pytest ARG ...`
+    python3 dev.py test --every-python [ARG ...]
+                                      the same, and without the slow tests on every other CPython found
+    python3 dev.py check              lint, formatting, types, import contracts
+    python3 dev.py lock [ARG ...]     write dev.txt again (--upgrade: newest versions; it keeps them otherwise)
+
+The first use makes .venv and installs dev.txt and the four distributions into it; later ones do so only
+when dev.txt or a pyproject.toml has changed.
+"""
+
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+if sys.version_info < (3, 11):
+    sys.exit(
+        "dev.py needs Python 3.11 or newer, and {} is {}.{}. Install one, then name it: "
+        "python3.13 dev.py {}".format(sys.executable, *sys.version_info[:2], " ".join(sys.argv[1:]))
+    )
+
+ROOT = Path(__file__).resolve().parent
+DISTRIBUTIONS = (".", "checkmate_core", "checkmate_io_fsspec", "checkmate_io_s3")
+PYPROJECTS = tuple(ROOT / name / "pyproject.toml" for name in DISTRIBUTIONS)
+SCRIPTS = "Scripts" if os.name == "nt" else "bin"
+
+# Prints the version and the path of a final CPython that can make virtual environments; should it be a
+# virtual environment's itself, the path of the one behind it.
+PROBE = """
+import ensurepip, sys, venv
+if sys.implementation.name == "cpython" and not sys.abiflags and sys.version_info[3] == "final":
+    print(*sys.version_info[:3], sys._base_executable)
+"""
+
+
+class Python(NamedTuple):
+    version: tuple[int, ...]
+    path: str
+
+
+def main(args: list[str]) -> int:
+    command, rest = (args[0], args[1:]) if args else ("", [])
+    if command == "demo":
+        return run(ready(ROOT / ".venv", this_python()), "checkmate", "demo", *rest)
+    if command == "test" and "--every-python" in rest:
+        return test_every_python([arg for arg in rest if arg != "--every-python"])
+    if command == "test":
+        return run(ready(ROOT / ".venv", this_python()), "pytest", *rest)
+    if command == "check" and not rest:
+        return check(ready(ROOT / ".venv", this_python()))
+    if command == "lock":
+        return lock(rest)
+    print(__doc__, file=sys.stdout if command in ("help", "-h", "--help") else sys.stderr)
+    return 0 if command in ("help", "-h", "--help") else 2
+
+
+def test_every_python(args: list[str]) -> int:
+    """Quick tests first: the slow ones run on this Python alone, at the end."""
+    failed = []
+    for name, python in other_pythons().items():
+        if run(ready(ROOT / f".venv-{name}", python), "pytest", "-m", "not slow", *args):
+            failed.append(name)
+    if run(ready(ROOT / ".venv", this_python()), "pytest", *args):
+        failed.append("{}.{}".format(*sys.version_info))
+    if failed:
+        say(f"failed on Python {', '.join(failed)}")
+    return 1 if failed else 0
+
+
+def check(venv: Path) -> int:
+    tools = (
+        ("ruff", "check"),
+        ("ruff", "format", "--check"),
+        ("mypy", "--strict"),
+        ("pyright",),
+        ("lint-imports",),
+    )
+    failed = [" ".join(tool[:2]) for tool in tools if run(venv, *tool)]
+    say(f"failed: {', '.join(failed)}" if failed else "all checks passed")
+    return 1 if failed else 0
+
+
+def lock(args: list[str]) -> int:
+    """Resolve what the distributions declare and dev.in adds, for every Python and platform at once."""
+    options = (
+        *("--quiet", "--universal", "--python-version=3.11", "--all-extras", "--generate-hashes"),
+        *("--no-annotate", "--no-header", "--output-file=dev.txt"),
+        *(f"--no-emit-package=checkmate{name}" for name in ("", "-core", "-io-fsspec", "-io-s3")),
+    )
+    sources = [str(path.relative_to(ROOT)) for path in PYPROJECTS]
+    env = {name: value for name, value in os.environ.items() if not name.startswith("UV_")}
+    with tempfile.TemporaryDirectory() as folder:
+        make_venv(Path(folder), this_python())
+        pip_install(Path(folder), "uv")
+        return run(
+            Path(folder), "uv", "--no-config", "pip", "compile", *options, *args, *sources, "dev.in", env=env
+        )
+
+
+def ready(venv: Path, python: Python) -> Path:
+    """Make ``venv`` if it is missing, half made or of another Python; install if anything has changed."""
+    origin = f"{python} {ROOT}"
+    digest = hashlib.sha256(b"".join(path.read_bytes() for path in (ROOT / "dev.txt", *PYPROJECTS)))
+    stamp, wanted = venv / "installed", [origin, digest.hexdigest()]
+    found = stamp.read_text().splitlines() if stamp.exists() else []
+    if found != wanted:
+        say(f"installing into {venv.name}: a minute or two when it is new")
+        if found[:1] != [origin]:
+            make_venv(venv, python)
+        pip_install(venv, "--require-hashes", "-r", "dev.txt")
+        editable = (arg for name in DISTRIBUTIONS for arg in ("-e", f"./{name}"))
+        pip_install(venv, "--no-deps", "--no-build-isolation", *editable)
+        stamp.write_text("\n".join(wanted))
+    return venv
+
+
+def make_venv(venv: Path, python: Python) -> None:
+    subprocess.run([python.path, "-m", "venv", "--clear", venv], check=True)
+
+
+def pip_install(venv: Path, *args: str) -> None:
+    if run(venv, "python", "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *args):
+        sys.exit(f"pip install {' '.join(args)} failed: its message is above")
+
+
+def run(venv: Path, program: str, *args: str, env: Mapping[str, str] = os.environ) -> int:
+    path = os.pathsep.join([str(venv / SCRIPTS), env.get("PATH", os.defpath)])
+    command = [shutil.which(program, path=path) or program, *args]
+    return subprocess.run(command, cwd=ROOT, env={**env, "PATH": path}).returncode
+
+
+def this_python() -> Python:
+    return probe(Path(sys.executable)) or sys.exit(
+        f"{sys.executable} cannot make virtual environments. On Debian and Ubuntu: apt install python3-venv"
+    )
+
+
+def other_pythons() -> dict[str, Python]:
+    """By minor version, on PATH and under pyenv, the newest CPython >= 3.11 of each but this one's."""
+    pyenv = Path(os.environ.get("PYENV_ROOT") or Path.home() / ".pyenv")
+    candidates = [
+        *(Path(folder, f"python3.{minor}") for folder in os.get_exec_path() for minor in range(11, 16)),
+        *pyenv.glob("versions/3.*/bin/python3"),
+    ]
+    found = sorted(filter(None, map(probe, candidates)))
+    others = (python for python in found if (3, 11) <= python.version[:2] != sys.version_info[:2])
+    return {"{}.{}".format(*python.version): python for python in others}
+
+
+def probe(path: Path) -> Python | None:
+    """Execute it, for a shim on PATH proves nothing; and isolated, for the current folder may hold anything."""
+    try:
+        answer = subprocess.run([path, "-I", "-c", PROBE], capture_output=True, text=True, timeout=60)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    if answer.returncode or not answer.stdout:
+        return None
+    *version, base = answer.stdout.strip().split(maxsplit=3)
+    return Python(tuple(map(int, version)), base)
+
+
+def say(message: str) -> None:
+    print(f"dev.py: {message}", file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,161 @@
+"""The wheels as a user gets them: from a wheelhouse, in an empty environment, outside the repository."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+
+from .conftest import Built
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+
+WHERE = """
+import importlib, json
+print(json.dumps({name: importlib.import_module(name).__file__ for name in PACKAGES}))
+"""
+
+STORE = """
+import sys
+from checkmate_core.io.registry import open_task_io
+io = open_task_io(sys.argv[1])
+version = io.write("some/object", b"body")
+found = io.read("some/object")
+assert (found.data, found.version) == (b"body", version), found
+"""
+
+PIPELINE = """
+import os, signal, sys
+from checkmate import BaseStage, BaseStageState, CheckMate
+
+class State(BaseStageState):
+    text: str | None = None
+    length: int | None = None
+
+class Fetch(BaseStage[State]):
+    stage_name: str = "fetch"
+    state: State = State()
+
+    def execute_stage(self, previous_state_copy: State) -> None:
+        print("fetching", flush=True)
+        self.state.text = "payload"
+
+class Measure(BaseStage[State]):
+    stage_name: str = "measure"
+    state: State = State()
+
+    def execute_stage(self, previous_state_copy: State) -> None:
+        print("measuring", flush=True)
+        if "--die" in sys.argv:
+            os.kill(os.getpid(), signal.SIGKILL)
+        self.state.length = len(self.state.text)
+        self.state.result = self.state.length
+
+print("result", CheckMate(sys.argv[1], task_id="t", stage_templates=[Fetch(), Measure()]).run())
+"""
+
+
+class Environment(NamedTuple):
+    """A virtual environment of its own, and a folder to stand in."""
+
+    folder: Path
+    environ: Mapping[str, str]
+
+    def run(self, program: str, *args: str | Path) -> "subprocess.CompletedProcess[str]":
+        command = [self.folder / "bin" / program, *args]
+        return subprocess.run(
+            command, cwd=self.folder.parent, env=self.environ, capture_output=True, text=True, timeout=600
+        )
+
+    def output(self, program: str, *args: str | Path) -> str:
+        done = self.run(program, *args)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+    def script(self, name: str, text: str) -> Path:
+        path = self.folder.parent / name
+        path.write_text(text)
+        return path
+
+
+def _empty(folder: Path, environ: Mapping[str, str]) -> Environment:
+    subprocess.run([sys.executable, "-m", "venv", folder / "venv"], env=environ, check=True)
+    return Environment(
+        folder / "venv",
+        {
+            **environ,
+            "PATH": f"{folder / 'venv' / 'bin'}:{environ['PATH']}",
+            "AWS_ACCESS_KEY_ID": "testing",
+            "AWS_SECRET_ACCESS_KEY": "testing",
+            "AWS_DEFAULT_REGION": "us-east-1",
+        },
+    )
+
+
+@pytest.fixture(scope="module")
+def with_s3(
+    wheelhouse: Path, clean_environ: Mapping[str, str], tmp_path_factory: pytest.TempPathFactory
+) -> Environment:
+    environment = _empty(tmp_path_factory.mktemp("with-s3"), clean_environ)
+    environment.output("pip", "install", "--find-links", wheelhouse, "checkmate[s3]")
+    return environment
+
+
+@pytest.fixture(scope="module")
+def without_extras(
+    wheelhouse: Path, clean_environ: Mapping[str, str], tmp_path_factory: pytest.TempPathFactory
+) -> Environment:
+    environment = _empty(tmp_path_factory.mktemp("without-extras"), clean_environ)
+    environment.output("pip", "install", "--find-links", wheelhouse, "checkmate")
+    return environment
+
+
+def test_it_is_our_checkmate_that_was_installed(with_s3: Environment, built: dict[str, Built]) -> None:
+    listed: list[dict[str, Any]] = json.loads(with_s3.output("pip", "list", "--format", "json"))
+    ours = {entry["name"]: entry["version"] for entry in listed if entry["name"].startswith("checkmate")}
+    version = built["checkmate"].wheel.name.split("-")[1]
+    assert ours == dict.fromkeys(built, version)
+    assert version in with_s3.output("checkmate", "version")
+
+
+def test_packages_live_in_site_packages(with_s3: Environment, built: dict[str, Built]) -> None:
+    packages = [each.distribution.package for each in built.values()]
+    script = with_s3.script("where.py", WHERE.replace("PACKAGES", repr(packages)))
+    for package, file in json.loads(with_s3.output("python", script)).items():
+        assert Path(file).parts[-3:] == ("site-packages", package, "__init__.py")
+        assert Path(file).is_relative_to(with_s3.folder)
+
+
+def test_dependencies_are_complete(with_s3: Environment, without_extras: Environment) -> None:
+    with_s3.output("pip", "check")
+    without_extras.output("pip", "check")
+
+
+def test_s3_opens(with_s3: Environment, s3_url: str) -> None:
+    with_s3.output("python", with_s3.script("store.py", STORE), s3_url)
+
+
+@pytest.mark.parametrize("kind", ["s3", "file"])
+def test_pipeline_is_killed_and_resumes(with_s3: Environment, s3_url: str, tmp_path: Path, kind: str) -> None:
+    url = s3_url if kind == "s3" else tmp_path.as_uri()
+    script = with_s3.script("pipeline.py", PIPELINE)
+    killed = with_s3.run("python", script, url, "--die")
+    assert (killed.returncode, killed.stdout.split()) == (-9, ["fetching", "measuring"]), killed.stderr
+    assert with_s3.output("python", script, url).splitlines() == ["measuring", "result 7"]
+
+
+def test_the_demo_comes_along(without_extras: Environment, tmp_path: Path) -> None:
+    (tmp_path / "docs").mkdir()
+    (tmp_path / "docs" / "one.md").write_text("# One\n\nA document about durable execution.\n")
+    options = ["--url", tmp_path / "tasks", "--source", tmp_path / "docs", "--work", tmp_path / "work"]
+    report = json.loads(without_extras.output("checkmate", "demo", "--json", *options))
+    assert [stage["status"] for stage in report["stages"]] == ["COMPLETE"] * 5
+
+
+def test_s3_without_its_extra_names_the_fix(without_extras: Environment, s3_url: str) -> None:
+    failed = without_extras.run("python", without_extras.script("store.py", STORE), s3_url)
+    assert failed.returncode != 0
+    assert "pip install 'checkmate[s3]'" in failed.stderr

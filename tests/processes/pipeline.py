@@ -1,0 +1,192 @@
+"""A pipeline of six stages that can be told to die, to wait or to fill its disk at any point.
+
+Run as a program it says ``ready``, takes one job as a line of JSON from its input, does it, and
+prints how it ended as a line of JSON. It imports nothing of the test suite, so it runs by its path.
+"""
+
+import hashlib
+import json
+import os
+import resource
+import signal
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from checkmate_core import BaseStage, BaseStageState, CheckMate, TaskIO, open_task_io
+from checkmate_core.testing import CountingTaskIO
+from checkmate_core.types import ANY, Expect, RemoveExpect, Version
+from pydantic import Field
+
+STAGES = 6
+_LONGEST_WAIT = 120.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """What one worker is to do.
+
+    Attributes:
+        url: The store.
+        task_ids: The tasks to run, one after another.
+        log: Where each execution of a stage leaves one line.
+        wait: Seconds to wait for a task's lock.
+        pause: Seconds that each stage takes.
+        die: ``INDEX:POINT``: kill this process there. Points: start, middle, end (of the stage's own
+            code), RUNNING, COMPLETE (just after that was stored).
+        die_after_change: Kill this process after so many writes and removes.
+        hold: Index of the stage that waits until ``gate`` exists.
+        gate: See there.
+        fill: A file that the stage ``hold`` lets grow until its disk is full.
+        ballast: So many bytes of state in the stage ``hold``.
+        file_limit: No file that this process writes can grow beyond so many bytes.
+        stages: How many stages the pipeline has.
+    """
+
+    url: str
+    task_ids: Sequence[str]
+    log: str
+    wait: float | None = None
+    pause: float = 0.0
+    die: str | None = None
+    die_after_change: int | None = None
+    hold: int | None = None
+    gate: str | None = None
+    fill: str | None = None
+    ballast: int = 0
+    file_limit: int | None = None
+    stages: int = STAGES
+
+
+class PipelineState(BaseStageState):
+    total: int | None = None
+    trail: list[str] | None = None
+    digest: str | None = None
+    ballast: str | None = None
+    pid: int | None = None
+
+
+class Step(BaseStage[PipelineState]):
+    """Adds to a sum, a trail and a chain of digests; adding twice would show in the state."""
+
+    state: PipelineState = Field(default_factory=PipelineState)
+    index: int
+    job: Any = Field(default=None, exclude=True)
+
+    def execute_stage(self, previous_state_copy: PipelineState) -> None:
+        job: Job = self.job
+        log_execution(job.log, self.engine.task_id, self.index, self.engine.fencing_token)
+        self._maybe_die("start")
+        if job.hold == self.index:
+            if job.gate:
+                wait_for(Path(job.gate).exists)
+            if job.fill:
+                fill_disk(job.fill)
+            self.state.ballast = "x" * job.ballast
+        self.state.total = (self.state.total or 0) + self.index + 1
+        self.state.trail = [*(self.state.trail or []), self.stage_name]
+        self._maybe_die("middle")
+        time.sleep(job.pause)
+        before = previous_state_copy.digest or ""
+        self.state.digest = hashlib.sha256(f"{before}/{self.stage_name}".encode()).hexdigest()
+        self.state.pid = os.getpid()
+        self.state.result = f"{self.state.total} {self.state.digest}"
+        self._maybe_die("end")
+
+    def _maybe_die(self, point: str) -> None:
+        if self.job.die == f"{self.index}:{point}":
+            die()
+
+
+class Pipeline(CheckMate[Step, str]):
+    def state_update_hook(self, stage: Step) -> None:
+        if stage.job.die == f"{stage.index}:{stage.status}":
+            die()
+
+
+class DyingTaskIO(CountingTaskIO):
+    """Kills this process after so many writes and removes."""
+
+    def __init__(self, io: TaskIO, changes: int) -> None:
+        super().__init__(io)
+        self._left = changes
+
+    def write(self, obj_name: str, data: bytes, *, expect: Expect = ANY) -> Version:
+        version = super().write(obj_name, data, expect=expect)
+        self._count_down()
+        return version
+
+    def remove(self, obj_name: str, *, expect: RemoveExpect = ANY) -> None:
+        super().remove(obj_name, expect=expect)
+        self._count_down()
+
+    def _count_down(self) -> None:
+        self._left -= 1
+        if self._left == 0:
+            die()
+
+
+def cm_factory_pipeline(job: Job, task_id: str, io: TaskIO | str | None = None) -> Pipeline:
+    stages = [Step(stage_name=f"step {index}", index=index, job=job) for index in range(job.stages)]
+    return Pipeline(io or job.url, task_id, stages, bind_lock_timeout=job.wait)
+
+
+def log_execution(path: str, task_id: str, index: int, epoch: int | None) -> None:
+    """Append one line in one write, so that lines of several processes do not mix."""
+    fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+    try:
+        os.write(fd, f"{task_id} {index} {os.getpid()} {epoch}\n".encode())
+    finally:
+        os.close(fd)
+
+
+def die() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+    while True:  # whatever the kernel still lets us do, we do not
+        signal.pause()
+
+
+def wait_for(is_met: Any) -> None:
+    deadline = time.monotonic() + _LONGEST_WAIT
+    while not is_met():
+        if time.monotonic() > deadline:
+            raise TimeoutError
+        time.sleep(0.002)
+
+
+def fill_disk(path: str) -> None:
+    with open(path, "ab", buffering=0) as file:  # noqa: PTH123 - unbuffered, so that each byte counts
+        for size in (65536, 4096, 1):
+            try:
+                while True:
+                    file.write(b"x" * size)
+            except OSError:
+                continue
+
+
+def do(job: Job) -> dict[str, str | None]:
+    """Run the tasks; their results."""
+    if job.file_limit is not None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (job.file_limit, resource.RLIM_INFINITY))
+    io = open_task_io(job.url)
+    if job.die_after_change is not None:
+        io = DyingTaskIO(io, job.die_after_change)
+    return {task_id: cm_factory_pipeline(job, task_id, io).run() for task_id in job.task_ids}
+
+
+def main() -> int:
+    print("ready", flush=True)
+    job = Job(**json.loads(sys.stdin.readline()))
+    try:
+        ended: dict[str, Any] = {"results": do(job)}
+    except BaseException as exc:
+        ended = {"error": type(exc).__name__, "message": str(exc)}
+    print(json.dumps(ended), flush=True)
+    return 1 if "error" in ended else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
