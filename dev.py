@@ -91,7 +91,7 @@ def check(venv: Path) -> int:
 def lock(args: list[str]) -> int:
     """Resolve what the distributions declare and dev.in adds, for every Python and platform at once."""
     options = (
-        *("--quiet", "--universal", "--python-version=3.11", "--all-extras", "--generate-hashes"),
+        *("--quiet", "--system-certs", "--universal", "--python-version=3.11", "--all-extras", "--generate-hashes"),
         *("--no-annotate", "--no-header", "--output-file=dev.txt"),
         *(f"--no-emit-package=checkmate{name}" for name in ("", "-core", "-io-fsspec", "-io-s3")),
     )

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from checkmate_core import *  # noqa: F403
-    from checkmate_core import __all__, __version__
+    from checkmate_core import __all__ as __all__
 else:
 
     def __getattr__(name: str) -> Any:

@@ -210,19 +210,21 @@ def test_versions_agree_between_write_read_and_list(store: S3TaskIO) -> None:
 
 
 def test_age_is_by_the_stores_clock(told: Answering) -> None:
+    # Long ago by this host's clock; the store's own is what counts.
     now = datetime(2001, 1, 1, 12, tzinfo=UTC)
+    told.will(200, "<1>", Date=_http(now), Last_Modified=_http(now - timedelta(seconds=90)))
+    told.will(200, "<2>", Date=_http(now), Last_Modified=_http(now + timedelta(seconds=90)))
+    told.will(200, "<3>", Last_Modified=_http(now))
+    told.will(200, "<4>", Date=_http(now))
+    told.will(200, "<5>", Date="soon", Last_Modified=_http(now))
+    for _, _, headers in told.answers:
+        headers["ETag"] = '"v"'
+    store = opened(told.endpoint)
+    assert [store.read("x").age for _ in range(5)] == [90.0, 0.0, None, None, None]
 
-    def age(modified: datetime | None) -> float | None:
-        headers = {"ETag": '"v"', "Date": format_datetime(now, usegmt=True)}
-        if modified:
-            headers["Last_Modified"] = format_datetime(modified, usegmt=True)
-        told.answers[:] = []
-        told.will(200, "<body>", **headers)
-        return opened(told.endpoint).read("x").age
 
-    # The server's own Date precedes the one of the handler.
-    assert age(None) is None
-    assert (age(datetime.now(UTC) + timedelta(hours=1)) or 0) == 0
+def _http(moment: datetime) -> str:
+    return format_datetime(moment, usegmt=True)
 
 
 # Answers

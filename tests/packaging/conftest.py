@@ -5,7 +5,7 @@ import sys
 import tarfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import pytest
 from build import ProjectBuilder
@@ -21,7 +21,7 @@ class Distribution(NamedTuple):
     package: str
     folder: Path
 
-    def build(self, kind: str, output: Path, source: Path | None = None) -> Path:
+    def build(self, kind: Literal["sdist", "wheel"], output: Path, source: Path | None = None) -> Path:
         builder = ProjectBuilder(source or self.folder, sys.executable, quiet_subprocess_runner)
         return Path(builder.build(kind, output))
 

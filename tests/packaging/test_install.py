@@ -148,9 +148,9 @@ def test_pipeline_is_killed_and_resumes(with_s3: Environment, s3_url: str, tmp_p
 
 
 def test_the_demo_comes_along(without_extras: Environment, tmp_path: Path) -> None:
-    (tmp_path / "docs").mkdir()
-    (tmp_path / "docs" / "one.md").write_text("# One\n\nA document about durable execution.\n")
-    options = ["--url", tmp_path / "tasks", "--source", tmp_path / "docs", "--work", tmp_path / "work"]
+    (tmp_path / "source").mkdir()
+    (tmp_path / "source" / "one.md").write_text("# One\n\nA document about durable execution.\n")
+    options = (f"--{name}={tmp_path / name}" for name in ("url", "source", "work"))
     report = json.loads(without_extras.output("checkmate", "demo", "--json", *options))
     assert [stage["status"] for stage in report["stages"]] == ["COMPLETE"] * 5
 

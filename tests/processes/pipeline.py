@@ -6,6 +6,7 @@ prints how it ended as a line of JSON. It imports nothing of the test suite, so 
 
 import hashlib
 import json
+import multiprocessing
 import os
 import resource
 import signal
@@ -16,10 +17,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pydantic import Field
+
 from checkmate_core import BaseStage, BaseStageState, CheckMate, TaskIO, open_task_io
 from checkmate_core.testing import CountingTaskIO
 from checkmate_core.types import ANY, Expect, RemoveExpect, Version
-from pydantic import Field
 
 STAGES = 6
 _LONGEST_WAIT = 120.0
@@ -44,6 +46,9 @@ class Job:
         ballast: So many bytes of state in the stage ``hold``.
         file_limit: No file that this process writes can grow beyond so many bytes.
         stages: How many stages the pipeline has.
+        children: Instead of ``task_ids``: bind the task ``parent``, start so many processes that run
+            ``child-0`` and so on, execute ``parent`` meanwhile, then ask for the children's results.
+        method: How `multiprocessing` starts the children.
     """
 
     url: str
@@ -59,6 +64,8 @@ class Job:
     ballast: int = 0
     file_limit: int | None = None
     stages: int = STAGES
+    children: int = 0
+    method: str = "spawn"
 
 
 class PipelineState(BaseStageState):
@@ -85,7 +92,8 @@ class Step(BaseStage[PipelineState]):
                 wait_for(Path(job.gate).exists)
             if job.fill:
                 fill_disk(job.fill)
-            self.state.ballast = "x" * job.ballast
+            if job.ballast:
+                self.state.ballast = "x" * job.ballast
         self.state.total = (self.state.total or 0) + self.index + 1
         self.state.trail = [*(self.state.trail or []), self.stage_name]
         self._maybe_die("middle")
@@ -158,7 +166,7 @@ def wait_for(is_met: Any) -> None:
 
 
 def fill_disk(path: str) -> None:
-    with open(path, "ab", buffering=0) as file:  # noqa: PTH123 - unbuffered, so that each byte counts
+    with open(path, "ab", buffering=0) as file:
         for size in (65536, 4096, 1):
             try:
                 while True:
@@ -172,9 +180,32 @@ def do(job: Job) -> dict[str, str | None]:
     if job.file_limit is not None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (job.file_limit, resource.RLIM_INFINITY))
     io = open_task_io(job.url)
+    if job.children:
+        return do_with_children(job)
     if job.die_after_change is not None:
         io = DyingTaskIO(io, job.die_after_change)
     return {task_id: cm_factory_pipeline(job, task_id, io).run() for task_id in job.task_ids}
+
+
+def do_with_children(job: Job) -> dict[str, str | None]:
+    context: Any = multiprocessing.get_context(job.method)
+    task_ids = [f"child-{number}" for number in range(job.children)]
+    with cm_factory_pipeline(job, "parent") as parent:
+        children = [context.Process(target=be_child, args=(job, task_id)) for task_id in task_ids]
+        for child in children:
+            child.start()
+        parent.execute()
+        for child in children:
+            child.join(_LONGEST_WAIT)
+        failed = [child.exitcode for child in children if child.exitcode != 0]
+        if failed:
+            raise RuntimeError(f"children ended with {failed}")
+        results = {"parent": parent.task_result}
+    return results | {task_id: cm_factory_pipeline(job, task_id).run() for task_id in task_ids}
+
+
+def be_child(job: Job, task_id: str) -> None:
+    cm_factory_pipeline(job, task_id).run()
 
 
 def main() -> int:

@@ -7,13 +7,10 @@ import time
 from pathlib import Path
 
 import pytest
-from checkmate_core import open_task_io
-from checkmate_core.layout import lock_object_name
-from checkmate_core.lock import read_lock
 
 from .checks import check_finished, executions
-from .pipeline import STAGES, Job
-from .workers import Tally, Workers
+from .pipeline import STAGES, Job, cm_factory_pipeline
+from .workers import Tally, Workers, wait_until
 
 KILLS = {"file": 40, "s3": 20}
 LONGEST_STREAK = 60
@@ -36,13 +33,14 @@ def _run_until_done(url: str, task_id: str, log: Path, workers: Workers, rng: ra
     """Kill and start again until one worker gets through; how many were killed."""
     job = Job(url=url, task_ids=[task_id], log=str(log), pause=0.01)
     for kills in range(LONGEST_STREAK):
-        held = _is_held(url, task_id)
+        held = cm_factory_pipeline(job, task_id).has_lockfile
         done = len(executions(log)[task_id])
         worker = workers.start(job)
-        # Sometimes from the very start, sometimes from the moment that it executes a stage: most of a
-        # worker's short life is connecting, and moments in it are all alike.
-        if rng.random() < 0.7:
-            _wait_for_executions(log, task_id, done + rng.randrange(1, STAGES))
+        # Mostly from the moment that it executes a stage: most of a worker's short life is connecting,
+        # and moments in it are all alike.
+        if rng.random() < 0.8:
+            wanted = done + rng.randrange(1, STAGES)
+            wait_until(lambda: worker.has_ended or len(executions(log)[task_id]) >= wanted)  # noqa: B023
             time.sleep(rng.uniform(0, 0.03))
         else:
             time.sleep(rng.uniform(0, 0.5))
@@ -53,15 +51,3 @@ def _run_until_done(url: str, task_id: str, log: Path, workers: Workers, rng: ra
             assert ended.took_over == held, ended
             return kills
     raise AssertionError(f"{LONGEST_STREAK} workers in a row were killed")
-
-
-def _is_held(url: str, task_id: str) -> bool:
-    # Not asked of the task: a worker may have died between the lock and the manifest.
-    lock = read_lock(open_task_io(url), lock_object_name(task_id))
-    return lock is not None and lock.owner is not None
-
-
-def _wait_for_executions(log: Path, task_id: str, count: int) -> None:
-    deadline = time.monotonic() + 3.0
-    while len(executions(log)[task_id]) < count and time.monotonic() < deadline:
-        time.sleep(0.001)

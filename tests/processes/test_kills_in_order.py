@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+
 from checkmate_core import StageStatus, TaskStore
 
 from .checks import check_finished, executions

@@ -6,6 +6,8 @@ import signal
 import subprocess
 import sys
 import tempfile
+import time
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import TracebackType
@@ -78,11 +80,22 @@ class Worker:
         self._process.stdin.write(json.dumps(asdict(job)) + "\n")
         self._process.stdin.flush()
 
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether the process is gone or only waits for us to note it."""
+        return self._process.poll() is not None
+
     def signal(self, number: signal.Signals) -> None:
         """Send a signal; a worker that has ended already takes no notice."""
         self._process.send_signal(number)
 
-    def wait_until_stopped(self) -> None:
+    def stop(self) -> None:
+        """Stop the process where it is; return when it stands still."""
+        self.signal(signal.SIGSTOP)
         os.waitid(os.P_PID, self._process.pid, os.WSTOPPED | os.WNOWAIT)
 
     def wait(self) -> Ended:
@@ -144,3 +157,11 @@ class Workers:
         worker = Worker(self._tally)
         self._all.append(worker)
         return worker
+
+
+def wait_until(is_met: Callable[[], bool]) -> None:
+    """Wait for a condition, with a bound that only a hang can reach."""
+    deadline = time.monotonic() + TIMEOUT
+    while not is_met():
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.002)

@@ -1,5 +1,6 @@
 """CheckMate: a pipeline that is ready to run, as a `cm_factory_NAME()` returns it."""
 
+import json
 from typing import Any, TypeVar
 
 from pydantic import ValidationError
@@ -79,7 +80,7 @@ class CheckMate(CheckMateEngine[STAGE, STAGE_RESULT]):
                     "the module that defines it, then load the task (class names from a store are never imported)"
                 )
             try:
-                stages.append(stage_class.model_validate(template))
+                stages.append(stage_class.model_validate_json(json.dumps(template)))
             except ValidationError as exc:
                 raise IncompatibleTaskException(
                     f"stage {template.get('stage_name')!r} of task {task_id} ({journal.url}) does not fit {name}: "

@@ -1,7 +1,6 @@
 """CheckMateEngine: binds a task, executes its stages, lets it go."""
 
 import logging
-import warnings
 from collections.abc import Sequence
 from types import TracebackType
 from typing import Any, Literal, cast
@@ -20,7 +19,7 @@ from checkmate_core.io.registry import open_task_io
 from checkmate_core.layout import check_task_id
 from checkmate_core.manifest import TaskEngineState, check_stage_list
 from checkmate_core.record import StageRecord
-from checkmate_core.retry import RetryPolicy
+from checkmate_core.retry import RetryPolicy, check_attempts
 from checkmate_core.session import TaskSession, TaskSpec
 from checkmate_core.stage import STAGE, BaseStage
 from checkmate_core.state import BaseStageState
@@ -96,15 +95,16 @@ class CheckMateEngine(TaskInspection[STAGE, STAGE_RESULT]):
         """
         if not stage_templates:
             raise TaskEngineException("a task needs at least one stage: pass stage_templates=[…]")
-        if max_attempts < 1:
-            raise TaskEngineException(f"max_attempts is {max_attempts}; it must be at least 1")
-        if retry_policy == RetryPolicy.NONE and max_attempts != 1:
-            raise TaskEngineException(
-                f"max_attempts is {max_attempts} but retry_policy is RetryPolicy.NONE, which never retries; "
-                "pass a policy such as RetryPolicy.exponential()"
-            )
+        check_attempts("max_attempts", max_attempts, retry_policy)
         for stage in stage_templates:
-            _check_retries(stage, stage.retry_policy or retry_policy, stage.max_attempts or max_attempts)
+            if stage.retry_policy == RetryPolicy.NONE and stage.max_attempts is None:
+                continue  # excepted from the engine's retries on purpose
+            check_attempts(
+                f"max_attempts of stage {stage.stage_name!r}",
+                stage.max_attempts or max_attempts,
+                stage.retry_policy or retry_policy,
+                warn_if_useless=True,
+            )
         self.task_id = check_task_id(task_id if task_id is not None else uuid4().hex)
         self.io = open_task_io(io) if isinstance(io, str) else io
         self.task_state: TaskEngineState[STAGE] = TaskEngineState[Any](
@@ -299,17 +299,3 @@ class CheckMateEngine(TaskInspection[STAGE, STAGE_RESULT]):
 
     def _fresh_stages(self) -> list[STAGE]:
         return [stage.model_copy(deep=True) for stage in self.task_state.stage_templates]
-
-
-def _check_retries(stage: BaseStage[Any], policy: RetryPolicy, max_attempts: int) -> None:
-    if policy == RetryPolicy.NONE and max_attempts != 1:
-        raise TaskEngineException(
-            f"stage {stage.stage_name!r} has max_attempts={max_attempts} but its retry policy is RetryPolicy.NONE, "
-            "which never retries; pass a policy such as RetryPolicy.exponential()"
-        )
-    if policy != RetryPolicy.NONE and max_attempts == 1:
-        warnings.warn(
-            f"the retry policy of stage {stage.stage_name!r} has no effect with max_attempts=1: "
-            "pass max_attempts=2 or more to the engine or to the stage",
-            stacklevel=3,
-        )

@@ -6,7 +6,7 @@ from typing import Any, Generic, TypeVar, cast
 from checkmate_core.errors import TaskEngineException
 from checkmate_core.io.protocol import TaskIO
 from checkmate_core.layout import lock_object_name
-from checkmate_core.lock import LockRecord, read_lock
+from checkmate_core.lock_record import LockRecord, read_lock
 from checkmate_core.manifest import TaskEngineState
 from checkmate_core.report import LIGHTWHITE_EX, Source, render_engine
 from checkmate_core.session import TaskSession

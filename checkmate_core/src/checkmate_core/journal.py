@@ -104,7 +104,9 @@ class TaskJournal:
             VersionConflictException: There is a live manifest.
         """
         # What is known of stage objects belongs to an earlier life, which may be swept by now.
-        self._versions = {name: v for name, v in self._versions.items() if name == manifest_name(self.task_id)}
+        self._versions = {
+            name: v for name, v in self._versions.items() if name == manifest_name(self.task_id)
+        }
         self._claimed.clear()
         self._write_manifest(
             Manifest(

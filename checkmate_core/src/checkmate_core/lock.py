@@ -11,10 +11,8 @@ import threading
 from collections.abc import Callable
 from datetime import UTC, datetime
 from types import TracebackType
-from typing import ClassVar
 from uuid import uuid4
 
-from pydantic import Field
 from tenacity import RetryCallState, Retrying, retry_if_exception_type
 from tenacity.wait import wait_random
 
@@ -29,54 +27,11 @@ from checkmate_core.errors import (
 )
 from checkmate_core.io.cas import CasWriter
 from checkmate_core.io.protocol import TaskIO
+from checkmate_core.lock_record import LockRecord, is_free, read_lock_version, released
 from checkmate_core.process import ProcessIdentity
-from checkmate_core.record import StoredDocument
 from checkmate_core.types import ABSENT, Capability, Expect, Version
 
 _log = logging.getLogger(__name__)
-
-
-class LockRecord(StoredDocument):
-    """The lock object.
-
-    Attributes:
-        owner: Identity of the acquisition that holds the lock; None once released.
-        epoch: Fencing token of the latest owner; kept when released.
-        lease_s: How long the owner may be silent, in seconds; None is for ever.
-        in_flight: A stage's begin may have been stored without being synced.
-        finished: The task is finished, and the lock stays only because the store cannot remove it.
-        host: Where the holder runs; with the next four, its `ProcessIdentity`.
-        boot_id: See there.
-        pid_ns: See there.
-        pid: See there.
-        pid_started: See there.
-        acquired_at: When, by the holder's clock; for people.
-        renewed_at: When it last said that it lives; for people.
-    """
-
-    KIND: ClassVar[str] = "lock"
-
-    owner: str | None
-    epoch: int = Field(ge=0)
-    lease_s: float | None = None
-    in_flight: bool = False
-    finished: bool = False
-    host: str
-    boot_id: str | None = None
-    pid_ns: str | None = None
-    pid: int
-    pid_started: int | None = None
-    acquired_at: datetime
-    renewed_at: datetime
-
-    @property
-    def holder(self) -> ProcessIdentity:
-        """The process that acquired the lock."""
-        return ProcessIdentity.model_validate(self.model_dump(include=set(ProcessIdentity.model_fields)))
-
-    def describe_holder(self) -> str:
-        """Who holds the lock, for a message."""
-        return f"{self.host} pid {self.pid} since {self.acquired_at:%Y-%m-%d %H:%M:%S} UTC"
 
 
 class BindLock:
@@ -163,7 +118,7 @@ class BindLock:
         Raises:
             CorruptObjectException: The object cannot be read as a lock.
         """
-        self._seen = _read(self.task_io, self.obj_name)
+        self._seen = read_lock_version(self.task_io, self.obj_name)
 
     def acquire(self) -> None:
         """Attempts to acquire the lock by writing to the specified task I/O object.
@@ -206,7 +161,7 @@ class BindLock:
                 self._writer.remove(self.obj_name, version)
                 return
             try:
-                self._swap(_released(record, finished=finished), version)
+                self._swap(released(record, finished=finished), version)
             except VersionConflictException:
                 _log.warning(
                     "%s is another owner's already; there was nothing left to release",
@@ -233,11 +188,11 @@ class BindLock:
             record = LockRecord.decode(stored.data, self._url)
         except CorruptObjectException:
             _log.warning("%s could not be read; it is replaced", self._url)
-            self._swap(_released(self._new_record(epoch=0)), stored.version)
+            self._swap(released(self._new_record(epoch=0)), stored.version)
             return None
         if record.owner is None:
             return None
-        self._swap(_released(record), stored.version)
+        self._swap(released(record), stored.version)
         return record
 
     def _acquire_once(self) -> None:
@@ -248,7 +203,7 @@ class BindLock:
             is_fresh = False
             while True:
                 seen = self._seen
-                if seen is None or _is_free(seen[1]):
+                if seen is None or is_free(seen[1]):
                     try:
                         self._take(seen)
                     except VersionConflictException:
@@ -290,11 +245,11 @@ class BindLock:
         """Fill the slot with a released lock, so that nothing of a given-up acquire comes alive late."""
         try:
             try:
-                self._swap(_released(record), expect)
+                self._swap(released(record), expect)
             except VersionConflictException:
-                found = _read(self.task_io, self.obj_name)
+                found = read_lock_version(self.task_io, self.obj_name)
                 if found and found[1].write_id == record.write_id:
-                    self._swap(_released(record), found[0])
+                    self._swap(released(record), found[0])
         except (TaskEngineException, OSError) as exc:
             _log.warning(
                 "could not make sure that %s stays free: %s. If it turns out to be held by this process, "
@@ -316,33 +271,6 @@ class BindLock:
             acquired_at=now,
             renewed_at=now,
         )
-
-
-def read_lock(task_io: TaskIO, obj_name: str) -> LockRecord | None:
-    """The lock object as it is stored now; None if there is none.
-
-    Raises:
-        CorruptObjectException: The object cannot be read as a lock.
-    """
-    found = _read(task_io, obj_name)
-    return found[1] if found else None
-
-
-def _read(task_io: TaskIO, obj_name: str) -> tuple[Version, LockRecord] | None:
-    try:
-        stored = task_io.read(obj_name)
-    except PersistenceDataNotFoundException:
-        return None
-    return stored.version, LockRecord.decode(stored.data, task_io.build_url(obj_name))
-
-
-def _is_free(record: LockRecord) -> bool:
-    return record.owner is None or record.holder.is_dead_here()
-
-
-def _released(record: LockRecord, *, finished: bool = False) -> LockRecord:
-    fields = record.model_dump(exclude={"write_id", "written_by", "format"})
-    return LockRecord(**{**fields, "owner": None, "finished": finished or record.finished})
 
 
 def _until(

@@ -134,7 +134,7 @@ def dump_state(state: BaseStageState, where: str) -> dict[str, Any]:
     """
     try:
         # By way of text, which is what will be read back: an infinity is a string there, say.
-        text = state.model_dump_json(serialize_as_any=True, exclude={"status", "attempts", "history"})
+        text = state.model_dump_json(exclude={"status", "attempts", "history"}, warnings="none")
     except (PydanticSerializationError, ValueError, TypeError, RecursionError) as exc:
         raise InvalidStateException(
             f"the state of {where} cannot be stored as JSON: {exc}. Keep a path, an id or plain data in the "
@@ -148,24 +148,45 @@ def check_readable(state: BaseStageState, dumped: dict[str, Any], where: str) ->
     """Refuse a state that the store would not give back.
 
     Attributes are not validated when a stage assigns them, and a field that is typed with a base
-    class forgets what a subclass adds: both would be stored, and missed only after a crash.
+    class drops what a subclass adds: both would be stored, and missed only after a crash.
 
     Raises:
-        InvalidStateException: What is read back is not what was dumped.
+        InvalidStateException: What is read back is less than what was there.
     """
     try:
-        found = dump_state(type(state).model_validate_json(json.dumps(dumped)), where)
+        found = type(state).model_validate_json(json.dumps(dumped))
     except ValidationError as exc:
         raise InvalidStateException(
             f"the state of {where} cannot be read back from the store: {_faults(exc)}. Assign what the "
             "attribute's type says, or change the type"
         ) from exc
-    lost = [name for name in dumped if dumped[name] != found.get(name)]
+    before, after = (
+        each.model_dump(serialize_as_any=True, warnings="none", include=set(dumped))
+        for each in (state, found)
+    )
+    lost = [name for name in before if not _comes_back(after.get(name), before[name])]
     if lost:
         raise InvalidStateException(
             f"the state of {where} would come back changed from the store, in {', '.join(lost)}. Declare the "
             "attribute with the type that it holds (a union for several), so that nothing is dropped at reading"
         )
+
+
+def _comes_back(found: Any, wanted: Any) -> bool:
+    """Whether nothing is lost or changed; JSON may give a value another type, as it knows fewer."""
+    if type(found) is type(wanted) and found == wanted:
+        return True
+    if isinstance(wanted, dict):
+        if not isinstance(found, dict) or len(found) != len(wanted):
+            return False
+        # Keys of JSON are text, and a mapping is read back in the order it was written.
+        return all(_comes_back(*pair) for pair in zip(found.values(), wanted.values(), strict=True))
+    if isinstance(wanted, (list, tuple)):
+        if not isinstance(found, (list, tuple)) or len(found) != len(wanted):
+            return False
+        return all(_comes_back(*pair) for pair in zip(found, wanted, strict=True))
+    is_nan = wanted != wanted
+    return type(found) is not type(wanted) or is_nan
 
 
 def load_state(state_class: type[STAGE_STATE], data: dict[str, Any], url: str) -> STAGE_STATE:

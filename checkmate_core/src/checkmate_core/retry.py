@@ -1,5 +1,6 @@
 """RetryPolicy: whether to try a failed stage again, and after how long."""
 
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from math import inf, isinf
@@ -155,6 +156,33 @@ class RetryPolicy:
 
 
 RetryPolicy.NONE = RetryPolicy()
+
+
+def check_attempts(
+    name: str, max_attempts: int, policy: RetryPolicy, *, warn_if_useless: bool = False
+) -> None:
+    """Refuse a number of attempts that the policy contradicts.
+
+    Args:
+        name: What to call the number in messages.
+        max_attempts: The first attempt included.
+        policy: The policy that goes with it.
+        warn_if_useless: Warn about a policy that one attempt leaves nothing to do.
+
+    Raises:
+        TaskEngineException: Less than 1, or more than 1 with a policy that never retries.
+    """
+    if max_attempts < 1:
+        raise TaskEngineException(f"{name} is {max_attempts}; it must be at least 1")
+    if policy == RetryPolicy.NONE and max_attempts != 1:
+        raise TaskEngineException(
+            f"{name} is {max_attempts} but the retry policy is RetryPolicy.NONE, which never retries; "
+            "pass a policy such as RetryPolicy.exponential()"
+        )
+    if warn_if_useless and policy != RetryPolicy.NONE and max_attempts == 1:
+        warnings.warn(
+            f"{name} is 1, so the retry policy has no effect: pass max_attempts=2 or more", stacklevel=4
+        )
 
 
 def _matches(condition: Condition, error: BaseException) -> bool:

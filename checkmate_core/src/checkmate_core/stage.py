@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import threading
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
 from datetime import UTC, datetime, tzinfo
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
@@ -13,6 +11,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 from pydantic import BaseModel, ConfigDict, Field, InstanceOf, PrivateAttr, field_validator
 from pydantic_core import PydanticSerializationError
 
+from checkmate_core.copyable_lock import CopyableLock
 from checkmate_core.errors import InvalidStateException, TaskEngineException
 from checkmate_core.layout import STAGE_NAME_MAX_LENGTH, stage_object_name
 from checkmate_core.process import HOST
@@ -71,7 +70,7 @@ class BaseStage(BaseModel, ABC, Generic[STAGE_STATE]):
         exclude=True,
         repr=False,
     )
-    _lock: _CopyableLock = PrivateAttr(default_factory=lambda: _CopyableLock())
+    _lock: CopyableLock = PrivateAttr(default_factory=CopyableLock)
 
     @field_validator("timezone")
     @classmethod
@@ -255,7 +254,7 @@ class BaseStage(BaseModel, ABC, Generic[STAGE_STATE]):
             InvalidStateException: JSON cannot hold them.
         """
         try:
-            text = self.model_dump_json(serialize_as_any=True, exclude={"state"})
+            text = self.model_dump_json(exclude={"state"}, warnings="none")
         except (PydanticSerializationError, ValueError, TypeError, RecursionError) as exc:
             raise InvalidStateException(
                 f"the fields of {where} cannot be stored as JSON: {exc}. Exclude the field from dumps "
@@ -281,31 +280,6 @@ class BaseStage(BaseModel, ABC, Generic[STAGE_STATE]):
     def _where(self) -> str:
         task = f" of task {self.engine.task_id}" if self.volatile_engine_ref is not None else ""
         return f"stage {self.stage_name!r}{task}"
-
-
-class _CopyableLock:
-    """A re-entrant lock whose copies and pickles are new locks, and which has no value of its own."""
-
-    def __init__(self) -> None:
-        self._lock = threading.RLock()
-
-    def __enter__(self) -> None:
-        self._lock.acquire()
-
-    def __exit__(self, *_: object) -> None:
-        self._lock.release()
-
-    def __deepcopy__(self, memo: Mapping[int, Any]) -> _CopyableLock:
-        return _CopyableLock()
-
-    def __reduce__(self) -> tuple[type[_CopyableLock], tuple[()]]:
-        return (_CopyableLock, ())
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, _CopyableLock)
-
-    def __hash__(self) -> int:
-        return 0
 
 
 def _zone(name: str) -> tzinfo:

@@ -7,7 +7,7 @@ from typing import Any
 
 from checkmate_core.io.protocol import TaskIO
 from checkmate_core.layout import lock_object_name, manifest_name, stage_object_name
-from checkmate_core.lock import LockRecord
+from checkmate_core.lock_record import LockRecord
 from checkmate_core.manifest import Manifest
 from checkmate_core.record import StageRecord
 from checkmate_core.state import StageStateHistoryEntry

@@ -5,7 +5,6 @@ the store. What the races prove of the store itself, the subject says in ``races
 """
 
 import asyncio
-import threading
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Final, TypeVar
@@ -13,6 +12,7 @@ from typing import Final, TypeVar
 from checkmate_core.errors import VersionConflictException
 from checkmate_core.testing.conformance.bodies import MEBIBYTE
 from checkmate_core.testing.conformance.checks import brief, check, check_equal
+from checkmate_core.testing.conformance.counter import COUNTER, raise_counter
 from checkmate_core.testing.conformance.crowd import Crowd, crowd
 from checkmate_core.testing.conformance.declared import needs
 from checkmate_core.testing.conformance.subject import Subject
@@ -83,22 +83,11 @@ class ConcurrencyCases:
 
     @needs(Capability.SWAP)
     def test_no_update_of_a_counter_is_lost(self, subject: Subject) -> None:
-        subject.raw.put("counter", b"0")
-
-        def count_to_five() -> None:
-            for _ in range(5):
-                while True:
-                    stored = subject.io.read("counter")
-                    body = b"%d" % (int(stored.data) + 1)
-                    try:
-                        subject.io.write("counter", body, expect=stored.version)
-                    except VersionConflictException:
-                        continue
-                    break
-
+        subject.raw.put(COUNTER, b"0")
+        clients = [subject.io, subject.reopen()]
         with crowd(8) as workers:
-            workers.all_of([count_to_five] * 8)
-        check_equal(subject.raw.get("counter"), b"40", "a counter that was raised 40 times")
+            workers.all_of([partial(raise_counter, clients[each % 2], 5, 35) for each in range(8)])
+        check_equal(subject.raw.get(COUNTER), b"40", "a counter that was raised 40 times")
 
     def test_mixed_reads_and_writes(self, subject: Subject) -> None:
         shared = {b"shared %d" % number for number in range(CONTENDERS)}
@@ -106,7 +95,7 @@ class ConcurrencyCases:
 
         def work(number: int) -> None:
             own = f"dir/own-{number}"
-            for turn in range(5):
+            for turn in range(3):
                 body = b"%d:%d" % (number, turn)
                 version = subject.io.write(own, body)
                 stored = subject.io.read(own)
@@ -138,16 +127,11 @@ class ConcurrencyCases:
         bodies = {b"a" * MEBIBYTE: set[Version](), b"b" * (2 * MEBIBYTE + 1): set[Version]()}
         for body, versions in bodies.items():
             versions.add(subject.io.write("large", body))
-        done = threading.Event()
-
-        def alternate() -> None:
-            turn = 0
-            while turn < 10 or not done.is_set():
-                body = list(bodies)[turn % 2]
-                bodies[body].add(subject.io.write("large", body))
-                turn += 1
-
         seen: list[tuple[bytes, Version]] = []
+
+        def alternate(turn: int) -> None:
+            body = list(bodies)[turn % 2]
+            bodies[body].add(subject.io.write("large", body))
 
         def read_whole() -> None:
             for _ in range(10):
@@ -155,16 +139,8 @@ class ConcurrencyCases:
                 check(stored.data in bodies, f"a reader saw half a body: {brief(stored.data)}")
                 seen.append((stored.data[:1], stored.version))
 
-        def read_all_whole() -> None:
-            try:
-                with crowd(3) as readers:
-                    readers.all_of([read_whole] * 3)
-            finally:
-                done.set()
-
-        with crowd(2) as pair:
-            for finished in pair.race([alternate, read_all_whole]):
-                finished.result()
+        with crowd(4) as together:
+            together.all_beside([alternate], [read_whole] * 3)
         written = {body[:1]: versions for body, versions in bodies.items()}
         for first, version in seen:
             check(version in written[first], "a reader got a body with the version of another one")

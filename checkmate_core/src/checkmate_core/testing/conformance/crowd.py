@@ -36,6 +36,32 @@ class Crowd:
         """Run all actions and return their results; the first error fails the case."""
         return [each.result() for each in self._done([self._pool.submit(each) for each in actions])]
 
+    def all_beside(
+        self, repeated: Sequence[Callable[[int], object]], actions: Sequence[Callable[[], T]]
+    ) -> list[T]:
+        """Run ``actions`` as `all_of` does, and ``repeated`` over and over until they are done.
+
+        Args:
+            repeated: Called with 0, 1, 2 and so on, each in a thread of its own.
+            actions: What the case is about.
+        """
+        done = threading.Event()
+
+        def repeat(action: Callable[[int], object]) -> None:
+            turn = 0
+            while turn == 0 or not done.is_set():
+                action(turn)
+                turn += 1
+
+        beside = [self._pool.submit(repeat, action) for action in repeated]
+        try:
+            results = self.all_of(actions)
+        finally:
+            done.set()
+        for each in self._done(beside):
+            each.result()
+        return results
+
     def _done(self, futures: list[Future[T]]) -> list[Future[T]]:
         unfinished = wait(futures, HANG).not_done
         if unfinished:

@@ -1,17 +1,20 @@
 """Processes: a client works on after a fork, and processes exclude each other."""
 
-import threading
 from collections.abc import Callable
+from contextlib import ExitStack
 from functools import partial
-from typing import Final
+from typing import Final, TypeVar
 
 from checkmate_core.errors import VersionConflictException
 from checkmate_core.testing.conformance.checks import check_equal
+from checkmate_core.testing.conformance.counter import COUNTER, raise_counter
 from checkmate_core.testing.conformance.crowd import crowd
 from checkmate_core.testing.conformance.declared import needs
 from checkmate_core.testing.conformance.forks import Child
 from checkmate_core.testing.conformance.subject import Subject
 from checkmate_core.types import ABSENT, Capability
+
+T = TypeVar("T")
 
 CHILDREN: Final = 4
 ROUNDS: Final = 20
@@ -22,9 +25,9 @@ class ProcessCases:
 
     def test_use_after_a_fork(self, subject: Subject) -> None:
         subject.io.write("before", b"of the parent")
-        child = Child(partial(_use, subject, "child"))
-        _use(subject, "parent")
-        check_equal(child.result(), "of the parent", "what the child read of before the fork")
+        with Child(partial(_use, subject, "child")) as child:
+            _use(subject, "parent")
+            check_equal(child.result(), "of the parent", "what the child read of before the fork")
         _use(subject, "parent")
         check_equal(subject.raw.get("parent"), b"parent 9", "what the parent wrote after the fork")
         seen = b"child 9" if subject.shared_by_processes else None
@@ -32,25 +35,18 @@ class ProcessCases:
 
     def test_use_after_a_fork_beside_busy_threads(self, subject: Subject) -> None:
         subject.io.write("before", b"of the parent")
-        done = threading.Event()
 
-        def stay_busy(number: int) -> None:
-            turn = 0
-            while turn < 5 or not done.is_set():
-                subject.io.write(f"busy/{number}", b"%d" % turn)
-                check_equal(subject.io.read(f"busy/{number}").data, b"%d" % turn, "a busy thread's")
-                turn += 1
+        def stay_busy(number: int, turn: int) -> None:
+            subject.io.write(f"busy/{number}", b"%d" % turn)
+            check_equal(subject.io.read(f"busy/{number}").data, b"%d" % turn, "a busy thread's")
 
         def fork_twice() -> None:
-            try:
-                for number in range(2):
-                    child = Child(partial(_use, subject, f"child-{number}"))
+            for number in range(2):
+                with Child(partial(_use, subject, f"child-{number}")) as child:
                     check_equal(child.result(), "of the parent", "what a child read")
-            finally:
-                done.set()
 
         with crowd(5) as threads:
-            threads.all_of([partial(stay_busy, number) for number in range(4)] + [fork_twice])
+            threads.all_beside([partial(stay_busy, number) for number in range(4)], [fork_twice])
 
     @needs(Capability.CREATE)
     def test_one_process_wins_each_create(self, subject: Subject) -> None:
@@ -67,15 +63,16 @@ class ProcessCases:
 
     @needs(Capability.SWAP)
     def test_no_update_of_a_counter_is_lost_between_processes(self, subject: Subject) -> None:
-        subject.io.write("counter", b"0")
-        _in_children(lambda _: _count(subject, ROUNDS))
+        subject.io.write(COUNTER, b"0")
+        _in_children(lambda _: raise_counter(subject.io, ROUNDS, ROUNDS * (CHILDREN - 1)))
         expected = CHILDREN * ROUNDS if subject.shared_by_processes else 0
-        check_equal(subject.raw.get("counter"), b"%d" % expected, "a counter raised by processes")
+        check_equal(subject.raw.get(COUNTER), b"%d" % expected, "a counter raised by processes")
 
 
-def _in_children(action: Callable[[int], list[int]]) -> list[list[int]]:
-    children = [Child(partial(action, number)) for number in range(CHILDREN)]
-    return [child.result() for child in children]
+def _in_children(action: Callable[[int], T]) -> list[T]:
+    with ExitStack() as reaped:
+        children = [reaped.enter_context(Child(partial(action, number))) for number in range(CHILDREN)]
+        return [child.result() for child in children]
 
 
 def _use(subject: Subject, own: str) -> str:
@@ -98,16 +95,3 @@ def _create_all(subject: Subject, number: int) -> list[int]:
             continue
         won.append(turn)
     return won
-
-
-def _count(subject: Subject, times: int) -> list[int]:
-    counted: list[int] = []
-    while len(counted) < times:
-        stored = subject.io.read("counter")
-        raised = int(stored.data) + 1
-        try:
-            subject.io.write("counter", b"%d" % raised, expect=stored.version)
-        except VersionConflictException:
-            continue
-        counted.append(raised)
-    return counted

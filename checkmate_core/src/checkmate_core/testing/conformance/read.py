@@ -31,9 +31,10 @@ class ReadCases:
     def test_read_sees_a_write_of_somebody_else(self, subject: Subject) -> None:
         subject.raw.put("shared", b"before")
         before = subject.io.read("shared")
+        second = subject.reopen()
         for body in (b"after!", b"a longer body than before", b""):
             subject.raw.put("shared", body)
-            for who, io in (("the same", subject.io), ("a second", subject.reopen())):
+            for who, io in (("the same", subject.io), ("a second", second)):
                 after = io.read("shared")
                 check_equal(after.data, body, f"what {who} client reads after a foreign write")
                 check(
