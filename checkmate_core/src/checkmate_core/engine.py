@@ -118,6 +118,7 @@ class CheckMateEngine(TaskInspection[STAGE, STAGE_RESULT]):
         self.no_lock = no_lock
         self.force_create = force_create
         self.stages: list[STAGE] = self._fresh_stages()
+        self._positions = {stage.stage_name: index for index, stage in enumerate(self.stages)}
         self._is_new_id = task_id is None
         self._session: TaskSession | None = None
 

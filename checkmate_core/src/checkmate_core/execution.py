@@ -82,19 +82,22 @@ def _do(step: Step, clock: Clock) -> object:
 
 def execute_plan(engine: CheckMateEngine[Any, Any], *, strict_recovery: bool) -> Plan:
     """Run every stage that is not complete, in order, and note the end."""
-    while engine.status is not StageStatus.COMPLETE:
-        index = engine.first_unfinished()
+    # Asked once: it looks at every stage, and refuses a task whose stages contradict each other.
+    is_complete = engine.status is StageStatus.COMPLETE
+    index = len(engine.stages) if is_complete else engine.first_unfinished()
+    while index < len(engine.stages):
         stage = engine.stages[index]
         _check_executable(engine, stage, strict_recovery=strict_recovery)
         try:
             yield from _stage_plan(engine, index)
         except StageChangedError as changed:
             _log.info(
-                "stage %r of task %s was changed by its previous owner meanwhile; adopting that",
+                "stage %r of task %s is not as it was last seen; adopting what is stored",
                 stage.stage_name,
                 engine.task_id,
             )
             engine.adopt(stage, changed.record)
+        index = engine.first_unfinished(index)
     yield Store(engine.note_end)
 
 

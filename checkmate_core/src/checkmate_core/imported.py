@@ -4,11 +4,14 @@ import sys
 from pathlib import Path
 from typing import Any
 
+# What the script is called in its own process, and in the processes that multiprocessing spawns.
+_MAIN_MODULES = ("__main__", "__mp_main__")
+
 
 def qualified_name(target: type) -> str:
     """``module.name`` of a class; in the script being run, the name it would be imported under."""
     module = target.__module__
-    return f"{_main_name() if module == '__main__' else module}.{target.__qualname__}"
+    return f"{_main_name() if module in _MAIN_MODULES else module}.{target.__qualname__}"
 
 
 def find_imported(name: str) -> type | None:

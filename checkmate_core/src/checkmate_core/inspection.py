@@ -33,6 +33,7 @@ class TaskInspection(Generic[STAGE, STAGE_RESULT]):
     task_state: TaskEngineState[STAGE]
     stages: list[STAGE]
     _session: TaskSession | None
+    _positions: dict[str, int]
 
     @property
     def is_bound(self) -> bool:
@@ -103,15 +104,21 @@ class TaskInspection(Generic[STAGE, STAGE_RESULT]):
         Raises:
             TaskEngineException: The task has no such stage.
         """
-        for index, own in enumerate(self.stages):
-            if own.stage_name == stage.stage_name:
-                return index
-        raise TaskEngineException(f"task {self.task_id} has no stage {stage.stage_name!r}")
+        try:
+            return self._positions[stage.stage_name]
+        except KeyError as exc:
+            raise TaskEngineException(f"task {self.task_id} has no stage {stage.stage_name!r}") from exc
 
-    def first_unfinished(self) -> int:
-        """Position of the first stage that is not complete; the number of stages if there is none."""
-        unfinished = (i for i, stage in enumerate(self.stages) if stage.status is not StageStatus.COMPLETE)
-        return next(unfinished, len(self.stages))
+    def first_unfinished(self, start: int = 0) -> int:
+        """Position of the first stage that is not complete; the number of stages if there is none.
+
+        Args:
+            start: Where to begin to look; whatever comes before it is known to be complete.
+        """
+        for index in range(start, len(self.stages)):
+            if self.stages[index].status is not StageStatus.COMPLETE:
+                return index
+        return len(self.stages)
 
     def read_lock(self) -> LockRecord | None:
         """The lock object as it is stored now; None if there is none."""

@@ -131,6 +131,8 @@ class TaskJournal:
                 self._write_manifest(self._stamped(ended=self._now(), ended_as=status))
             except VersionConflictException as conflict:
                 self._reread_life(conflict)
+                if self.manifest.removed is not None:
+                    raise self._lost_life() from conflict
 
     def bury(self) -> None:
         """Replace the manifest with a tombstone.
@@ -223,12 +225,21 @@ class TaskJournal:
         return Manifest.model_validate({**kept, "epoch": self.epoch, "owner": self.owner, **changes})
 
     def _reread_life(self, conflict: VersionConflictException) -> None:
+        """Read the manifest again; raise if another owner's life or word stands there."""
         base_epoch = self.manifest.base_epoch
         current = self.read_manifest()
-        if current is None or current.base_epoch != base_epoch or (current.removed and not self.is_fenced):
-            raise LockLostException(
-                f"task {self.task_id} ({self.url}) was removed or begun anew by another owner; nothing was changed"
-            ) from conflict
+        if (
+            current is None
+            or current.base_epoch != base_epoch
+            or (self.is_fenced and current.epoch > self.epoch)
+        ):
+            raise self._lost_life() from conflict
+
+    def _lost_life(self) -> LockLostException:
+        return LockLostException(
+            f"task {self.task_id} ({self.url}) was finished, removed or begun anew by another owner; nothing was "
+            "changed. Stop this worker"
+        )
 
     def _take_manifest(self, stored: StoredObject | None) -> Manifest | None:
         name = manifest_name(self.task_id)

@@ -1,8 +1,8 @@
 """The stored form of a stage, and how stored documents are written and read."""
 
 import json
+import os
 from typing import Any, ClassVar, Final, Literal, TypeVar
-from uuid import uuid4
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic_core import PydanticSerializationError
@@ -23,7 +23,7 @@ DOCUMENT = TypeVar("DOCUMENT", bound="StoredDocument")
 
 def new_write_id() -> str:
     """A nonce: it tells this write from any other, and no two bodies have one ETag."""
-    return uuid4().hex
+    return os.urandom(16).hex()
 
 
 class StoredDocument(BaseModel):

@@ -2,6 +2,7 @@
 
 from copy import deepcopy
 from datetime import datetime
+from functools import cache
 from typing import Any, Final, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -102,6 +103,7 @@ class BaseStageState(BaseModel):
             setattr(self, name, getattr(snapshot, name))
 
 
+@cache
 def travelling_fields(state_class: type[BaseStageState]) -> dict[str, FieldInfo]:
     """The fields of a state class that travel from stage to stage."""
     return {name: field for name, field in state_class.model_fields.items() if name not in BOOKKEEPING}

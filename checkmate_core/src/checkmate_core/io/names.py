@@ -1,6 +1,7 @@
 """Object names that no store misreads and that cannot leave the base URL."""
 
 import re
+from functools import lru_cache
 
 from checkmate_core.errors import TaskIOException
 
@@ -40,6 +41,8 @@ def check_prefix(prefix: str) -> str:
     return prefix
 
 
+# An engine names the same few objects again and again.
+@lru_cache(maxsize=4096)
 def _fault(obj_name: str) -> str | None:
     try:
         size = len(obj_name.encode())
