@@ -91,8 +91,8 @@ def check(venv: Path) -> int:
 def lock(args: list[str]) -> int:
     """Resolve what the distributions declare and dev.in adds, for every Python and platform at once."""
     options = (
-        *("--quiet", "--system-certs", "--universal", "--python-version=3.11", "--all-extras", "--generate-hashes"),
-        *("--no-annotate", "--no-header", "--output-file=dev.txt"),
+        *("--quiet", "--system-certs", "--universal", "--python-version=3.11", "--all-extras"),
+        *("--generate-hashes", "--no-annotate", "--no-header", "--output-file=dev.txt"),
         *(f"--no-emit-package=checkmate{name}" for name in ("", "-core", "-io-fsspec", "-io-s3")),
     )
     sources = [str(path.relative_to(ROOT)) for path in PYPROJECTS]

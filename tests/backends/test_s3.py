@@ -526,6 +526,14 @@ store.write("x", b"1"); list(store.list()); store.read_many(["x", "y"])
 for n in range(3):
     S3TaskIO.from_base_url(sys.argv[1], endpoint_url=sys.argv[2], region="us-east-1", key="a", secret="b").read("x")
     gc.collect()
+import asyncio
+async def within_a_loop_of_the_user():
+    other = S3TaskIO.from_base_url(sys.argv[1], endpoint_url=sys.argv[2], region="us-east-1", key="a", secret="b")
+    other.read("x")
+    del other
+    gc.collect()
+    assert len(asyncio.all_tasks()) == 1
+asyncio.run(within_a_loop_of_the_user())
 """
     with script(OPEN + source, store.base_url, server.endpoint) as other:
         assert other.end() == ""

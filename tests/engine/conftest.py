@@ -1,4 +1,5 @@
 import pytest
+
 from checkmate import TaskIO, open_task_io
 
 from .pipelines import FakeClock, Logged

@@ -1,9 +1,12 @@
 """Pipelines, clocks and stores that the tests of the engine share."""
 
 import json
+import uuid
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
+
+from pydantic import Field
 
 from checkmate import (
     BaseStage,
@@ -12,8 +15,8 @@ from checkmate import (
     CheckMateEngine,
     TaskIO,
 )
+from checkmate_core.io.memory import MemoryTaskIO
 from checkmate_core.types import ANY, Capability, Expect, ObjectInfo, RemoveExpect, StoredObject, Version
-from pydantic import Field
 
 TASK = "task-1"
 MANIFEST = f"{TASK}/task.json"
@@ -206,3 +209,30 @@ class Witness:
                 ended[life] = body["status"]
             assert body["epoch"] >= epochs.get(change.name, 0), f"G4: an older owner wrote {change.name}"
             epochs[change.name] = body["epoch"]
+
+
+class Limited(MemoryTaskIO):
+    """A store that cannot do everything."""
+
+    def __init__(self, *missing: Capability) -> None:
+        super().__init__(f"memory://limited-{uuid.uuid4().hex}")
+        self.capabilities = frozenset(Capability) - set(missing)
+
+
+class Failing:
+    """An action that fails so many times, then succeeds."""
+
+    def __init__(self, times: int = 10**9, error: Exception | None = None) -> None:
+        self.left = times
+        self.error = error or ValueError("no")
+        self.calls = 0
+
+    def __call__(self, stage: Step, previous: Notes) -> None:
+        self.calls += 1
+        stage.state.count = 99
+        if self.left:
+            self.left -= 1
+            raise self.error
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> "Failing":
+        return self

@@ -6,6 +6,7 @@ from contextlib import suppress
 from typing import Literal, TypeAlias
 
 import pytest
+
 from checkmate import RetryPolicy, StageStatus, TaskEngineException, TaskIO
 from checkmate_core.io.memory import MemoryTaskIO
 from checkmate_core.testing import CallAfter, CallBefore, FaultyTaskIO, RaiseBefore
@@ -83,7 +84,9 @@ def test_after_a_crash_at_any_request_a_fresh_engine_finishes_the_task(io: TaskI
         store, log = Witness(MemoryTaskIO() if isinstance(io, MemoryTaskIO) else io), Logged()
         with pytest.raises(Crash):
             run(engine_for(dies_at(store, number, moment), steps(action=log)))
-        committed = [each.body for each in store.applied if each.body and each.body.get("status") == "COMPLETE"]
+        committed = [
+            each.body for each in store.applied if each.body and each.body.get("status") == "COMPLETE"
+        ]
         executed = len(log.names)
         finish(store, log)
         again = log.names[executed:]
@@ -114,9 +117,7 @@ def test_a_crash_between_two_attempts_grants_no_new_ones() -> None:
         raise ValueError("no")
 
     def engine(io: TaskIO) -> Engine:
-        return engine_for(
-            io, steps("a", action=fail), retry_policy=RetryPolicy.fixed(1.0), max_attempts=3
-        )
+        return engine_for(io, steps("a", action=fail), retry_policy=RetryPolicy.fixed(1.0), max_attempts=3)
 
     def fail_for_good(io: TaskIO) -> None:
         with pytest.raises(TaskEngineException):

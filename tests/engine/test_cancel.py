@@ -3,12 +3,11 @@
 from collections.abc import Callable
 
 import pytest
+
 from checkmate import (
     CANCELABLE_STATES,
     CheckMate,
     InvalidTransitionException,
-    RetryPolicy,
-    StageFailedException,
     StageStatus,
     TaskCanceledException,
     TaskEngineException,
@@ -16,52 +15,18 @@ from checkmate import (
     TaskStore,
 )
 
-from .pipelines import LOCK, TASK, FakeClock, Logged, Notes, Step, engine_for, is_locked, raw, stage_documents, steps
-
-
-def left_created(io: TaskIO) -> None:
-    with engine_for(io):
-        pass
-
-
-def left_running(io: TaskIO) -> None:
-    with pytest.raises(KeyboardInterrupt), engine_for(io, in_b(KeyboardInterrupt())) as engine:
-        engine.execute()
-
-
-def left_in_retry(io: TaskIO) -> None:
-    clock = FakeClock()
-
-    def interrupt() -> None:
-        raise KeyboardInterrupt
-
-    clock.on_sleep = interrupt
-    with pytest.raises(KeyboardInterrupt), engine_for(
-        io, in_b(ValueError()), clock=clock, retry_policy=RetryPolicy.fixed(9), max_attempts=2
-    ) as engine:
-        engine.execute()
-
-
-def left_in_error(io: TaskIO) -> None:
-    with pytest.raises(StageFailedException), engine_for(io, in_b(ValueError())) as engine:
-        engine.execute()
-
-
-def left_complete(io: TaskIO) -> None:
-    with engine_for(io) as engine:
-        engine.execute()
-
-
-def left_canceled(io: TaskIO) -> None:
-    engine_for(io).cancel()
-
-
-def in_b(error: BaseException) -> list[Step]:
-    def action(stage: Step, _: Notes) -> None:
-        if stage.stage_name == "b":
-            raise error
-
-    return steps(action=action)
+from .leftovers import left_canceled, left_complete, left_created, left_in_error, left_in_retry, left_running
+from .pipelines import (
+    LOCK,
+    TASK,
+    Logged,
+    Step,
+    engine_for,
+    is_locked,
+    raw,
+    stage_documents,
+    steps,
+)
 
 
 def told(stages: list[Step], names: list[str]) -> list[Step]:
@@ -98,7 +63,9 @@ def test_it_is_canceled_where_it_stands(
 
 
 @pytest.mark.parametrize("leave", [left_in_error, left_complete, left_canceled])
-def test_elsewhere_a_cancel_is_refused_and_changes_nothing(io: TaskIO, leave: Callable[[TaskIO], None]) -> None:
+def test_elsewhere_a_cancel_is_refused_and_changes_nothing(
+    io: TaskIO, leave: Callable[[TaskIO], None]
+) -> None:
     leave(io)
     before = {name: data for name, data in raw(io).items() if name != LOCK}
     names: list[str] = []
@@ -110,7 +77,12 @@ def test_elsewhere_a_cancel_is_refused_and_changes_nothing(io: TaskIO, leave: Ca
 
 
 def test_the_states_that_can_be_canceled_are_those_of_the_constant() -> None:
-    assert CANCELABLE_STATES == {StageStatus.UNBOUND, StageStatus.CREATED, StageStatus.RUNNING, StageStatus.RETRY}
+    assert {
+        StageStatus.UNBOUND,
+        StageStatus.CREATED,
+        StageStatus.RUNNING,
+        StageStatus.RETRY,
+    } == CANCELABLE_STATES
 
 
 def test_a_task_that_was_never_stored_can_be_canceled(io: TaskIO) -> None:
@@ -122,9 +94,9 @@ def test_a_canceled_task_is_not_executed(io: TaskIO, log: Logged) -> None:
     left_canceled(io)
     before = raw(io)
     for strict in (False, True):
-        with pytest.raises(TaskCanceledException, match="stage 'a' of task task-1 is CANCELED"):
-            with engine_for(io, steps(action=log)) as engine:
-                engine.execute(strict_recovery=strict)
+        engine = engine_for(io, steps(action=log))
+        with pytest.raises(TaskCanceledException, match="stage 'a' of task task-1 is CANCELED"), engine:
+            engine.execute(strict_recovery=strict)
     cm = CheckMate[Step, int](io, TASK, steps(action=log))
     with pytest.raises(TaskCanceledException):
         cm.run()
@@ -145,7 +117,7 @@ def test_a_cancel_that_raises_leaves_the_task_as_it_was(io: TaskIO, leave: Calla
 
     for stage in stages:
         stage.on_cancel = broken
-    with pytest.raises(TaskEngineException, match="cannot clean up.*not canceled") as caught:
+    with pytest.raises(TaskEngineException, match=r"cannot clean up.*not canceled") as caught:
         engine_for(io, stages).cancel()
     assert caught.value.__cause__ is error
     assert [stage["status"] for stage in stage_documents(io)] == before

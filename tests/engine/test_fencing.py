@@ -4,6 +4,7 @@ from collections.abc import Callable
 from contextlib import suppress
 
 import pytest
+
 from checkmate import BindLock, LockLostException, StageStatus, TaskIO
 from checkmate_core.io.memory import MemoryTaskIO
 from checkmate_core.testing import ApplyLater, CallBefore, FaultyTaskIO, writes_to
@@ -40,7 +41,9 @@ def overtaken_in(name: str, overtake: Callable[[], object], log: Logged) -> list
 
 
 @pytest.mark.parametrize("paused_in", ["a", "b", "c"])
-def test_the_paused_owners_next_write_is_refused_and_changes_nothing(io: TaskIO, paused_in: str, log: Logged) -> None:
+def test_the_paused_owners_next_write_is_refused_and_changes_nothing(
+    io: TaskIO, paused_in: str, log: Logged
+) -> None:
     store, others = Witness(io), Logged()
     successor = engine_for(store, steps(action=others))
     before: dict[str, bytes] = {}
@@ -170,9 +173,8 @@ def test_a_late_write_of_the_dead_owner_between_read_and_claim_is_adopted(
         return len(seen) == nth
 
     dead.plan(is_it, ApplyLater(None, Crash()))
-    with pytest.raises(Crash):
-        with engine_for(dead, steps(action=log)) as first:
-            first.execute()
+    with pytest.raises(Crash), engine_for(dead, steps(action=log)) as first:
+        first.execute()
     bury_holder(store)
     client = FaultyTaskIO(store)
     client.plan(writes_to(f"{TASK}/stages/000"), CallBefore(lambda _: dead.deliver_late()))
@@ -192,9 +194,8 @@ def test_the_fencing_token_rises_with_every_owner_and_stands_in_the_history(io: 
         raise KeyboardInterrupt
 
     for _ in range(4):
-        with pytest.raises(KeyboardInterrupt):
-            with engine_for(io, steps(action=fail)) as engine:
-                engine.execute(strict_recovery=True)
+        with pytest.raises(KeyboardInterrupt), engine_for(io, steps(action=fail)) as engine:
+            engine.execute(strict_recovery=True)
     assert engine.fencing_token is None
     assert tokens == sorted({token for token in tokens if token is not None})
     assert [entry["epoch"] for entry in stage_documents(io)[0]["history"]] == tokens
@@ -205,9 +206,8 @@ def test_the_epoch_rises_though_the_lock_object_was_removed_by_hand(io: TaskIO) 
         raise KeyboardInterrupt
 
     for _ in range(3):
-        with pytest.raises(KeyboardInterrupt):
-            with engine_for(io, steps(action=stop)) as engine:
-                engine.execute(strict_recovery=True)
+        with pytest.raises(KeyboardInterrupt), engine_for(io, steps(action=stop)) as engine:
+            engine.execute(strict_recovery=True)
         io.remove(LOCK)
     epochs = [entry["epoch"] for entry in stage_documents(io)[0]["history"]]
     assert epochs == sorted(set(epochs))

@@ -4,6 +4,7 @@ import asyncio
 import logging
 
 import pytest
+
 from checkmate import (
     CheckMate,
     InterruptedStageException,
@@ -36,13 +37,11 @@ def test_an_interruption_leaves_running_and_releases_the_lock(
     stages = stop_in(name, error, log)
     for stage in stages:
         stage.undo = lambda stage, _: undone.append(stage.stage_name)
-    with pytest.raises(error), engine_for(
-        io, stages, retry_policy=RetryPolicy.fixed(0, retry_on=lambda _: True), max_attempts=9
-    ) as engine:
-        try:
+    policy = RetryPolicy.fixed(0, retry_on=lambda _: True)
+    with engine_for(io, stages, retry_policy=policy, max_attempts=9) as engine:
+        with pytest.raises(error):
             engine.execute()
-        finally:
-            assert engine.status is StageStatus.RUNNING
+        assert engine.status is StageStatus.RUNNING
     assert undone == [], "no rollback by the interrupted process"
     assert not is_locked(io)
     index = "abc".index(name)
@@ -51,15 +50,18 @@ def test_an_interruption_leaves_running_and_releases_the_lock(
 
 
 @pytest.mark.parametrize("name", ["a", "b", "c"])
-def test_without_strict_recovery_an_interrupted_stage_is_not_executed(io: TaskIO, log: Logged, name: str) -> None:
+def test_without_strict_recovery_an_interrupted_stage_is_not_executed(
+    io: TaskIO, log: Logged, name: str
+) -> None:
     with pytest.raises(KeyboardInterrupt), engine_for(io, stop_in(name, KeyboardInterrupt, log)) as engine:
         engine.execute()
     before = raw_without_locks(io)
     executed = list(log.names)
     for arguments in ({}, {"strict_recovery": False}):
-        with pytest.raises(InterruptedStageException, match=r"execute\(strict_recovery=True\)") as caught:
-            with engine_for(io, steps(action=log)) as again:
-                again.execute(**arguments)
+        again = engine_for(io, steps(action=log))
+        fix = r"execute\(strict_recovery=True\)"
+        with pytest.raises(InterruptedStageException, match=fix) as caught, again:
+            again.execute(**arguments)
         assert f"stage '{name}' of task task-1" in str(caught.value)
     assert log.names == executed
     assert raw_without_locks(io) == before

@@ -3,6 +3,10 @@
 from pathlib import Path
 
 import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
 from checkmate import (
     STAGE_NAME_MAX_LENGTH,
     CheckMate,
@@ -13,9 +17,6 @@ from checkmate import (
 )
 from checkmate_core.io.memory import MemoryTaskIO
 from checkmate_core.io.names import check_object_name
-from hypothesis import example, given, settings
-from hypothesis import strategies as st
-from pydantic import ValidationError
 
 from .pipelines import TASK, Step, engine_for, raw, steps
 
@@ -109,7 +110,9 @@ def test_every_stage_name_comes_back_and_has_an_object_of_its_own(names: list[st
         assert [stage.attempts for stage in again.stages] == [1] * len(names)
 
 
-@pytest.mark.parametrize("name", ["../../../outside", "a/b", "\U0001f600" * 150, "con", "a\x00b", "..", "a" * 150])
+@pytest.mark.parametrize(
+    "name", ["../../../outside", "a/b", "\U0001f600" * 150, "con", "a\x00b", "..", "a" * 150]
+)
 def test_odd_stage_names_stay_in_the_folder_of_the_store(tmp_path: Path, name: str) -> None:
     base = tmp_path / "store"
     io = open_task_io(base.as_uri())
@@ -121,7 +124,13 @@ def test_odd_stage_names_stay_in_the_folder_of_the_store(tmp_path: Path, name: s
 
 
 @settings(max_examples=100, deadline=None)
-@given(st.lists(st.sampled_from([f"{'x' * 190}{n}"[-150:] for n in range(10)] + ["a", "A", "b"]), min_size=2, max_size=5))
+@given(
+    st.lists(
+        st.sampled_from([f"{'x' * 190}{n}"[-150:] for n in range(10)] + ["a", "A", "b"]),
+        min_size=2,
+        max_size=5,
+    )
+)
 def test_names_that_repeat_are_refused(names: list[str]) -> None:
     engine = engine_for(MemoryTaskIO(), steps(*names))
     if len(set(names)) == len(names):
@@ -140,7 +149,9 @@ def test_a_name_of_another_length_is_refused(name: str) -> None:
 def test_a_name_that_is_no_valid_unicode_is_refused_within_the_tree() -> None:
     io = MemoryTaskIO()
     with pytest.raises((TaskEngineException, ValidationError)):
-        engine_for(io, [Step.model_construct(**{**dict(Step(stage_name="x")), "stage_name": "\ud800"})]).bind()
+        engine_for(
+            io, [Step.model_construct(**{**dict(Step(stage_name="x")), "stage_name": "\ud800"})]
+        ).bind()
     assert raw(io) == {}
 
 

@@ -4,6 +4,7 @@ import warnings
 from typing import Any
 
 import pytest
+
 from checkmate import (
     CheckMateEngine,
     InvalidStateException,
@@ -11,32 +12,10 @@ from checkmate import (
     RetryPolicy,
     StageFailedException,
     StageStatus,
-    TaskEngineException,
     TaskIO,
 )
-from hypothesis import given
-from hypothesis import strategies as st
 
-from .pipelines import FakeClock, Notes, Step, engine_for, stage_documents, steps
-
-
-class Failing:
-    """An action that fails so many times, then succeeds."""
-
-    def __init__(self, times: int = 10**9, error: Exception | None = None) -> None:
-        self.left = times
-        self.error = error or ValueError("no")
-        self.calls = 0
-
-    def __call__(self, stage: Step, previous: Notes) -> None:
-        self.calls += 1
-        stage.state.count = 99
-        if self.left:
-            self.left -= 1
-            raise self.error
-
-    def __deepcopy__(self, memo: dict[int, Any]) -> "Failing":
-        return self
+from .pipelines import Failing, FakeClock, Notes, Step, engine_for, stage_documents, steps
 
 
 def statuses(io: TaskIO, index: int = 0) -> list[str]:
@@ -45,7 +24,9 @@ def statuses(io: TaskIO, index: int = 0) -> list[str]:
 
 def test_a_stage_is_tried_until_it_succeeds(io: TaskIO, clock: FakeClock) -> None:
     failing = Failing(2)
-    with engine_for(io, steps("a", action=failing), clock=clock, retry_policy=RetryPolicy.fixed(7.0), max_attempts=5) as engine:
+    with engine_for(
+        io, steps("a", action=failing), clock=clock, retry_policy=RetryPolicy.fixed(7.0), max_attempts=5
+    ) as engine:
         engine.execute()
         assert engine.stages[0].attempts == engine.cumulative_attempts == 3
         assert engine.stages[0].state.trail == ["a"], "each attempt begins with the state from before it"
@@ -56,8 +37,12 @@ def test_a_stage_is_tried_until_it_succeeds(io: TaskIO, clock: FakeClock) -> Non
 
 def test_max_attempts_counts_all_attempts(io: TaskIO, clock: FakeClock) -> None:
     failing = Failing()
-    with engine_for(io, steps("a", "b", action=failing), clock=clock, retry_policy=RetryPolicy.fixed(1.0), max_attempts=3) as engine:
-        with pytest.raises(StageFailedException, match=r"stage 'a' of task task-1 failed after 3 attempt.*no") as caught:
+    with engine_for(
+        io, steps("a", "b", action=failing), clock=clock, retry_policy=RetryPolicy.fixed(1.0), max_attempts=3
+    ) as engine:
+        with pytest.raises(
+            StageFailedException, match=r"stage 'a' of task task-1 failed after 3 attempt.*no"
+        ) as caught:
             engine.execute()
         assert caught.value.__cause__ is failing.error
         assert engine.status is StageStatus.ERROR
@@ -71,7 +56,10 @@ def test_max_attempts_counts_all_attempts(io: TaskIO, clock: FakeClock) -> None:
 
 def test_without_a_policy_a_stage_is_tried_once(io: TaskIO, clock: FakeClock) -> None:
     failing = Failing()
-    with pytest.raises(StageFailedException), engine_for(io, steps("a", action=failing), clock=clock) as engine:
+    with (
+        pytest.raises(StageFailedException),
+        engine_for(io, steps("a", action=failing), clock=clock) as engine,
+    ):
         engine.execute()
     assert failing.calls == 1
     assert clock.sleeps == []
@@ -87,11 +75,15 @@ def test_each_execute_of_a_failed_task_gets_fresh_attempts_and_begins_at_the_fai
 
     ran: list[str] = []
     for expected in (2, 4):
-        with engine_for(io, steps("a", "b", action=action), retry_policy=RetryPolicy.fixed(0), max_attempts=2) as engine:
+        with engine_for(
+            io, steps("a", "b", action=action), retry_policy=RetryPolicy.fixed(0), max_attempts=2
+        ) as engine:
             with pytest.raises(StageFailedException):
                 engine.execute()
             assert failing.calls == expected
-    with engine_for(io, steps("a", "b", action=action), retry_policy=RetryPolicy.fixed(0), max_attempts=2) as engine:
+    with engine_for(
+        io, steps("a", "b", action=action), retry_policy=RetryPolicy.fixed(0), max_attempts=2
+    ) as engine:
         engine.execute()
         assert engine.stages[1].attempts == 6
         assert engine.stages[1].state.trail == ["a", "b"]
@@ -110,9 +102,10 @@ def test_the_same_bound_engine_can_try_again(io: TaskIO) -> None:
 def test_a_stage_overrides_the_engine(io: TaskIO, clock: FakeClock) -> None:
     failing = Failing()
     own = Step(stage_name="a", action=failing, retry_policy=RetryPolicy.fixed(3.0), max_attempts=4)
-    with pytest.raises(StageFailedException), engine_for(
-        io, [own], clock=clock, retry_policy=RetryPolicy.fixed(1.0), max_attempts=2
-    ) as engine:
+    with (
+        pytest.raises(StageFailedException),
+        engine_for(io, [own], clock=clock, retry_policy=RetryPolicy.fixed(1.0), max_attempts=2) as engine,
+    ):
         engine.execute()
     assert failing.calls == 4
     assert clock.sleeps == [3.0] * 3
@@ -121,9 +114,10 @@ def test_a_stage_overrides_the_engine(io: TaskIO, clock: FakeClock) -> None:
 def test_a_stage_can_be_excepted_from_the_engines_policy(io: TaskIO) -> None:
     failing = Failing()
     own = Step(stage_name="a", action=failing, retry_policy=RetryPolicy.NONE)
-    with pytest.raises(StageFailedException), engine_for(
-        io, [own], retry_policy=RetryPolicy.fixed(1.0), max_attempts=5
-    ) as engine:
+    with (
+        pytest.raises(StageFailedException),
+        engine_for(io, [own], retry_policy=RetryPolicy.fixed(1.0), max_attempts=5) as engine,
+    ):
         engine.execute()
     assert failing.calls == 1
 
@@ -168,7 +162,10 @@ def test_a_condition_that_raises_ends_in_an_error_with_both_causes(memory: TaskI
         raise RuntimeError("the condition is broken")
 
     engine = engine_for(
-        memory, steps("a", action=Failing()), retry_policy=RetryPolicy.fixed(1, retry_on=condition), max_attempts=3
+        memory,
+        steps("a", action=Failing()),
+        retry_policy=RetryPolicy.fixed(1, retry_on=condition),
+        max_attempts=3,
     )
     with pytest.raises(StageFailedException) as caught, engine:
         engine.execute()
@@ -184,69 +181,6 @@ def chain(error: BaseException | None) -> set[type]:
     return found
 
 
-def test_exponential_waits_grow_to_the_cap(memory: TaskIO, clock: FakeClock) -> None:
-    policy = RetryPolicy.exponential(2.0, factor=3.0, cap=20.0, jitter=0.0)
-    with pytest.raises(StageFailedException), engine_for(
-        memory, steps("a", action=Failing()), clock=clock, retry_policy=policy, max_attempts=6
-    ) as engine:
-        engine.execute()
-    assert clock.sleeps == [2.0, 6.0, 18.0, 20.0, 20.0]
-
-
-@given(
-    initial=st.floats(0, 100),
-    factor=st.floats(1, 10),
-    cap=st.floats(0, 1000),
-    jitter=st.floats(0, 50),
-    failures=st.integers(1, 5000),
-)
-def test_no_wait_is_negative_or_above_the_cap(
-    initial: float, factor: float, cap: float, jitter: float, failures: int
-) -> None:
-    wait = RetryPolicy.exponential(initial, factor=factor, cap=cap, jitter=jitter).wait_seconds(failures)
-    assert 0 <= wait <= cap
-    fixed = RetryPolicy.fixed(initial, jitter=jitter).wait_seconds(failures)
-    assert initial <= fixed <= initial + jitter
-
-
-def test_jitter_is_random() -> None:
-    policy = RetryPolicy.fixed(1.0, jitter=5.0)
-    assert len({policy.wait_seconds(1) for _ in range(20)}) > 1
-
-
-@pytest.mark.parametrize(
-    "bad",
-    [
-        lambda: RetryPolicy.fixed(-1),
-        lambda: RetryPolicy.fixed(jitter=-1),
-        lambda: RetryPolicy.exponential(-0.1),
-        lambda: RetryPolicy.exponential(factor=0.5),
-        lambda: RetryPolicy.exponential(cap=-1),
-        lambda: RetryPolicy.exponential(jitter=-1),
-    ],
-)
-def test_bad_numbers_are_refused(bad: Any) -> None:
-    with pytest.raises(TaskEngineException, match="at least"):
-        bad()
-
-
-def test_policies_are_values() -> None:
-    assert RetryPolicy.fixed(1, retry_on=OSError) == RetryPolicy.fixed(1, retry_on=(OSError,))
-    assert RetryPolicy.fixed(1) != RetryPolicy.fixed(2)
-    assert RetryPolicy.exponential() == RetryPolicy.exponential(1.0, factor=2.0, cap=60.0, jitter=1.0)
-    assert hash(RetryPolicy.NONE) == hash(RetryPolicy())
-    assert not RetryPolicy.NONE.should_retry(Exception())
-
-
-def test_useless_settings_warn_and_name_the_argument(memory: TaskIO) -> None:
-    with pytest.warns(UserWarning, match="max_attempts"):
-        CheckMateEngine(memory, stage_templates=steps("a"), retry_policy=RetryPolicy.fixed())
-    with pytest.warns(UserWarning, match="max_attempts"):
-        CheckMateEngine(memory, stage_templates=[Step(stage_name="a", retry_policy=RetryPolicy.fixed())])
-    with pytest.raises(TaskEngineException, match=r"max_attempts.*RetryPolicy\.NONE"):
-        CheckMateEngine(memory, stage_templates=[Step(stage_name="a", max_attempts=3)])
-
-
 def test_settings_that_a_stage_makes_useful_do_not_warn(memory: TaskIO) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -260,9 +194,12 @@ def test_a_missing_input_is_not_retried_and_names_what_is_missing(io: TaskIO) ->
         stage.state.require("count", "source")
 
     calls: list[int] = []
-    with pytest.raises(StageFailedException, match="Notes lacks source") as caught, engine_for(
-        io, steps("a", action=action), retry_policy=RetryPolicy.fixed(1.0), max_attempts=5
-    ) as engine:
+    with (
+        pytest.raises(StageFailedException, match="Notes lacks source") as caught,
+        engine_for(
+            io, steps("a", action=action), retry_policy=RetryPolicy.fixed(1.0), max_attempts=5
+        ) as engine,
+    ):
         engine.execute()
     assert isinstance(caught.value.__cause__, MissingStateException)
     assert len(calls) == 1
@@ -279,7 +216,9 @@ def test_an_interruption_uses_none_of_the_attempts(io: TaskIO) -> None:
 
     for _ in range(4):
         try:
-            with engine_for(io, steps("a", action=action), retry_policy=RetryPolicy.fixed(0), max_attempts=3) as engine:
+            with engine_for(
+                io, steps("a", action=action), retry_policy=RetryPolicy.fixed(0), max_attempts=3
+            ) as engine:
                 engine.execute(strict_recovery=True)
         except Stop:
             continue
@@ -296,12 +235,17 @@ def test_interrupted_in_the_wait_the_next_execute_tries_at_once(io: TaskIO, cloc
 
     clock.on_sleep = interrupt
     failing = Failing(1)
-    with pytest.raises(KeyboardInterrupt), engine_for(
-        io, steps("a", action=failing), clock=clock, retry_policy=RetryPolicy.fixed(60), max_attempts=2
-    ) as engine:
+    with (
+        pytest.raises(KeyboardInterrupt),
+        engine_for(
+            io, steps("a", action=failing), clock=clock, retry_policy=RetryPolicy.fixed(60), max_attempts=2
+        ) as engine,
+    ):
         engine.execute()
     assert stage_documents(io)[0]["status"] == "RETRY"
-    with engine_for(io, steps("a", action=failing), retry_policy=RetryPolicy.fixed(60), max_attempts=2) as again:
+    with engine_for(
+        io, steps("a", action=failing), retry_policy=RetryPolicy.fixed(60), max_attempts=2
+    ) as again:
         assert again.status is StageStatus.RETRY
         again.execute()
     assert failing.calls == 2

@@ -1,6 +1,7 @@
 """What is undone after a failure and before an interrupted stage runs again."""
 
 import pytest
+
 from checkmate import RetryPolicy, StageFailedException, StageStatus, TaskIO
 
 from .pipelines import Notes, Step, engine_for, stage_documents, steps
@@ -71,7 +72,9 @@ def test_the_same_engine_goes_on_after_an_interruption_as_a_fresh_one_would(io: 
 
 
 @pytest.mark.parametrize("interrupted", [False, True])
-def test_a_rollback_that_raises_ends_in_error_with_both_causes_and_no_retry(io: TaskIO, interrupted: bool) -> None:
+def test_a_rollback_that_raises_ends_in_error_with_both_causes_and_no_retry(
+    io: TaskIO, interrupted: bool
+) -> None:
     original: BaseException = KeyboardInterrupt() if interrupted else ValueError("the stage")
 
     class Broken(Undo):
@@ -83,9 +86,9 @@ def test_a_rollback_that_raises_ends_in_error_with_both_causes_and_no_retry(io: 
     if interrupted:
         with pytest.raises(KeyboardInterrupt), engine_for(io, broken.stages()) as engine:
             engine.execute()
-    with pytest.raises(StageFailedException, match="RuntimeError: the rollback") as caught:
-        with engine_for(io, broken.stages(), retry_policy=RetryPolicy.fixed(0), max_attempts=5) as engine:
-            engine.execute(strict_recovery=True)
+    engine = engine_for(io, broken.stages(), retry_policy=RetryPolicy.fixed(0), max_attempts=5)
+    with pytest.raises(StageFailedException, match="RuntimeError: the rollback") as caught, engine:
+        engine.execute(strict_recovery=True)
     assert isinstance(caught.value.__cause__, RuntimeError)
     if not interrupted:
         assert caught.value.__cause__.__cause__ is original
@@ -133,7 +136,9 @@ def test_the_first_stage_rolls_back_with_its_own_state(io: TaskIO) -> None:
     def fail(stage: Step, previous: Notes) -> None:
         raise ValueError
 
-    stage = Step(stage_name="a", action=fail, undo=lambda stage, previous: found.append(previous is stage.state))
+    stage = Step(
+        stage_name="a", action=fail, undo=lambda stage, previous: found.append(previous is stage.state)
+    )
     with pytest.raises(StageFailedException), engine_for(io, [stage]) as engine:
         engine.execute()
     assert found == [True]

@@ -10,6 +10,8 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
+import checkmate_core
+
 from .conftest import DISTRIBUTIONS, ROOT, Distribution
 
 
@@ -24,7 +26,11 @@ def test_import_is_the_checkouts_own(distribution: Distribution) -> None:
     # An uninstalled checkmate_core would be found too, from the repository's root: as an empty
     # namespace package, whose __file__ is None.
     assert module.__file__ == str(distribution.folder / "src" / distribution.package / "__init__.py")
-    assert version(distribution.name) == version("checkmate")
+
+
+def test_one_version_for_all(distribution: Distribution) -> None:
+    project = tomllib.loads((distribution.folder / "pyproject.toml").read_text())["project"]
+    assert project["version"] == version(distribution.name) == checkmate_core.__version__
 
 
 def pins() -> dict[str, str]:

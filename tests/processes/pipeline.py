@@ -209,6 +209,8 @@ def be_child(job: Job, task_id: str) -> None:
 
 
 def main() -> int:
+    # A shell starts what it puts into the background with interrupts ignored, and that is inherited.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     print("ready", flush=True)
     job = Job(**json.loads(sys.stdin.readline()))
     try:

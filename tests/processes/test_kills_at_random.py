@@ -12,7 +12,7 @@ from .checks import check_finished, executions
 from .pipeline import STAGES, Job, cm_factory_pipeline
 from .workers import Tally, Workers, wait_until
 
-KILLS = {"file": 40, "s3": 20}
+KILLS = {"file": 30, "s3": 20}
 LONGEST_STREAK = 60
 
 

@@ -1,7 +1,7 @@
 """The side of an engine that tells of its task and changes nothing by telling."""
 
 import logging
-from typing import Any, Generic, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
 from checkmate_core.errors import TaskEngineException
 from checkmate_core.io.protocol import TaskIO
@@ -13,7 +13,14 @@ from checkmate_core.session import TaskSession
 from checkmate_core.stage import STAGE, BaseStage
 from checkmate_core.status import StageStatus, _StageStateMachine
 
-STAGE_RESULT = TypeVar("STAGE_RESULT")
+if TYPE_CHECKING:
+    from typing_extensions import TypeVar as TypeVarWithDefault
+
+    # Nothing in a constructor's arguments tells the result's type; without a default every user
+    # would have to annotate.
+    STAGE_RESULT = TypeVarWithDefault("STAGE_RESULT", default=Any)
+else:
+    STAGE_RESULT = TypeVar("STAGE_RESULT")
 
 _log = logging.getLogger("checkmate_core.engine")
 

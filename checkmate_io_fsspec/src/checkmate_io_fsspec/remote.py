@@ -8,7 +8,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from typing import Any, ClassVar, Self, TypeVar
 
-from fsspec.asyn import sync
+from fsspec.asyn import reset_lock, sync
 
 from checkmate_core.errors import (
     PersistenceDataNotFoundException,
@@ -37,6 +37,9 @@ _inherited: list[object] = []
 
 
 def _forget_inherited_clients() -> None:
+    # Older fsspec has no such hook of its own, and the child would wait for the parent's loop; the newer
+    # one's leaves out the lock, which another thread may have held.
+    reset_lock()
     for instance in list(_instances):
         instance._forget_inherited_client()
 

@@ -1,22 +1,30 @@
-"""Clients are closed in the process that made them, and nowhere else."""
+"""Clients are closed in the process that made them, in the event loop that they live in."""
 
+import asyncio
 import os
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
-from s3fs import S3FileSystem
+_PATIENCE = 1.0
 
 
-def close_in_same_process() -> Callable[[Any, Any], None]:
+def close_in_place() -> Callable[[Any, Any], None]:
     """What s3fs is to call in place of its own ``close_session`` when a filesystem ends.
 
-    A forked child inherits the registration. There it would wait for an event loop that does not
-    run, and touch sockets that are the parent's.
+    A forked child inherits that call. There it would wait for an event loop that does not run, and
+    touch sockets that are the parent's. And s3fs closes in whatever loop it finds in the calling
+    thread, which is the user's: the client would stay open, with a task that nobody awaits.
     """
     return partial(_close, os.getpid())
 
 
 def _close(pid: int, loop: Any, client: Any) -> None:
-    if os.getpid() == pid:
-        S3FileSystem.close_session(loop, client)
+    if os.getpid() != pid or loop is None or not loop.is_running():
+        return
+    closed = asyncio.run_coroutine_threadsafe(client.__aexit__(None, None, None), loop)
+    if asyncio._get_running_loop() is not loop:
+        # The garbage collector may call this in any thread; to wait in the loop's own would block it.
+        with suppress(Exception):
+            closed.result(_PATIENCE)

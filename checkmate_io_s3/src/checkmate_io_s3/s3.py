@@ -19,7 +19,7 @@ from checkmate_core.types import (
     Version,
 )
 from checkmate_io_fsspec.remote import RemoteTaskIO
-from checkmate_io_s3._closing import close_in_same_process
+from checkmate_io_s3._closing import close_in_place
 from checkmate_io_s3._errors import error_code, failure
 
 # Legacy buckets may hold capitals and underscores; what the service itself refuses is its to say.
@@ -86,7 +86,7 @@ class S3TaskIO(RemoteTaskIO):
             use_listings_cache=False,
         )
         filesystem.retries = 1
-        filesystem.close_session = close_in_same_process()
+        filesystem.close_session = close_in_place()
         filesystem.connect()
         return filesystem
 
@@ -104,7 +104,9 @@ class S3TaskIO(RemoteTaskIO):
                 return code == "InvalidRange"  # an empty object has no first byte
             raise
         async with reply["Body"] as stream:
-            await stream.read(1)
+            # Read to its end, a body leaves its connection usable; a server may have ignored the range.
+            if reply.get("ContentLength") == 1:
+                await stream.read()
         return True
 
     async def _read(self, filesystem: S3FileSystem, key: str) -> StoredObject:

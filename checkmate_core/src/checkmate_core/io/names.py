@@ -33,9 +33,10 @@ def check_prefix(prefix: str) -> str:
         TaskIOException: No safe name starts with it.
     """
     if prefix:
-        stem = prefix[:-1] if prefix.endswith("/") else prefix
-        # A trailing "." or ".." may still grow into a safe segment.
-        reason = _fault(stem.rstrip(".") + "x" if stem.endswith(".") else stem)
+        # A last segment "." or ".." may still grow into a safe one; before a slash it cannot.
+        reason = _fault(
+            prefix[:-1] if prefix.endswith("/") else f"{prefix}x" if prefix.endswith(".") else prefix
+        )
         if reason:
             raise TaskIOException(f"listing prefix {prefix!r} is refused: {reason}")
     return prefix

@@ -1,5 +1,6 @@
 """A TaskIO that counts requests, to hold code to a budget of them."""
 
+import os
 import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -16,6 +17,11 @@ from checkmate_core.types import (
 )
 
 PAGE = 1000
+
+# One lock for all instances, so that a fork can replace it: held by another thread, it would stay locked.
+_lock = threading.Lock()
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=lambda: globals().update(_lock=threading.Lock()))
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +67,6 @@ class CountingTaskIO:
 
     def __init__(self, io: TaskIO) -> None:
         self._io = io
-        self._lock = threading.Lock()
         self._counts = RequestCounts()
 
     @property
@@ -111,6 +116,6 @@ class CountingTaskIO:
             yield info
 
     def _add(self, **kinds: int) -> None:
-        with self._lock:
+        with _lock:
             counted = {kind: getattr(self._counts, kind) + more for kind, more in kinds.items()}
             self._counts = replace(self._counts, **counted)

@@ -7,6 +7,7 @@ store.plan(writes_to("_locks/"), ApplyLater(2))         # applied only two reque
 store.plan(7, CallBefore(lambda call: os._exit(1)))     # the process dies before the seventh
 """
 
+import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
@@ -31,6 +32,11 @@ from checkmate_core.types import (
 )
 
 T = TypeVar("T")
+
+# One lock for all instances, so that a fork can replace it: held by another thread, it would stay locked.
+_lock = threading.Lock()
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=lambda: globals().update(_lock=threading.Lock()))
 
 
 class Operation(Enum):
@@ -149,7 +155,6 @@ class FaultyTaskIO:
 
     def __init__(self, io: TaskIO) -> None:
         self._io = io
-        self._lock = threading.Lock()
         self._plans: list[_Plan] = []
         self._late: list[_Late] = []
         self.calls: list[Call] = []
@@ -163,7 +168,7 @@ class FaultyTaskIO:
             fault: What happens to it. If several faults fit a request, the first planned strikes.
             times: How often it strikes; None is for ever.
         """
-        with self._lock:
+        with _lock:
             self._plans.append(_Plan(when, fault, times))
 
     def deliver_late(self) -> int:
@@ -172,7 +177,7 @@ class FaultyTaskIO:
         Returns:
             How many of them the store took; the others' preconditions did not hold any more.
         """
-        with self._lock:
+        with _lock:
             due, self._late = self._late, []
         return _deliver(due)
 
@@ -210,7 +215,7 @@ class FaultyTaskIO:
         self._request(Operation.REMOVE, obj_name, lambda: self._io.remove(obj_name, expect=expect))
 
     def _request(self, operation: Operation, name: str, request: Callable[[], T]) -> T:
-        with self._lock:
+        with _lock:
             call = Call(len(self.calls) + 1, operation, name)
             self.calls.append(call)
             due = [late for late in self._late if late.due is not None and late.due <= call.number]
@@ -226,7 +231,7 @@ class FaultyTaskIO:
                 request()
                 raise error
             case ApplyLater(after, error):
-                with self._lock:
+                with _lock:
                     self._late.append(_Late(after and call.number + after, request))
                 raise error
             case CallBefore(callback):

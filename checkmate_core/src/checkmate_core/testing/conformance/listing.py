@@ -71,14 +71,13 @@ class ListingCases:
 
     def test_many_pages_are_listed_whole(self, subject: Subject) -> None:
         names = [f"many/{kind}-{number:04}" for kind, count in PAGED.items() for number in range(count)]
-        with crowd(16) as together:
+        with crowd(4) as together:
             together.all_of([partial(subject.raw.put, name, b"x") for name in names])
         for kind, count in PAGED.items():
             found = _listed(subject, f"many/{kind}-")
             expected = [name for name in names if name.startswith(f"many/{kind}-")]
             _check_same_names(found, sorted(expected), f"a listing of {count} of {len(names)}")
         _check_same_names(_listed(subject), sorted(names), f"a listing of {len(names)} objects")
-        _check_same_names(_listed(subject, "man"), sorted(names), "a listing by part of a folder")
 
     def test_an_abandoned_listing_does_no_harm(self, subject: Subject) -> None:
         for number in range(5):

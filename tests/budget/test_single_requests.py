@@ -1,0 +1,69 @@
+"""Each operation of a backend is one request, whatever its outcome: counted at the S3 server."""
+
+from collections.abc import Callable
+from contextlib import suppress
+
+import pytest
+
+from checkmate_core import PersistenceDataNotFoundException, TaskIO, VersionConflictException, open_task_io
+from checkmate_core.types import ABSENT, ANY, Version
+
+from .meters import HttpMeter, RequestLog
+
+OTHER = Version("0123456789abcdef0123456789abcdef")
+
+OPERATIONS: dict[str, Callable[[TaskIO], object]] = {
+    "GET an object": lambda io: io.read("there"),
+    "GET a missing object": lambda io: io.read("missing"),
+    "GET to see that an object exists": lambda io: io.exists("there"),
+    "GET to see that an object is missing": lambda io: io.exists("missing"),
+    "PUT unconditionally": lambda io: io.write("new", b"1", expect=ANY),
+    "PUT where nothing is": lambda io: io.write("new", b"1", expect=ABSENT),
+    "PUT where something is": lambda io: io.write("there", b"1", expect=ABSENT),
+    "PUT over another version": lambda io: io.write("there", b"1", expect=OTHER),
+    "PUT over a missing object": lambda io: io.write("missing", b"1", expect=OTHER),
+    "DELETE": lambda io: io.remove("there"),
+    "DELETE another version": lambda io: io.remove("there", expect=OTHER),
+    "DELETE a missing object": lambda io: io.remove("missing"),
+    "GET a listing": lambda io: list(io.list()),
+    "GET an empty listing": lambda io: list(io.list("missing/")),
+}
+
+
+@pytest.fixture
+def meter(checkmate_s3_url: str, s3_requests: tuple[str, RequestLog]) -> HttpMeter:
+    io = open_task_io(checkmate_s3_url)
+    io.write("there", b"there")
+    return HttpMeter(io, s3_requests[1])
+
+
+@pytest.mark.parametrize("what", OPERATIONS)
+def test_an_operation_is_one_request(meter: HttpMeter, what: str) -> None:
+    before = len(meter.log.requests)
+    with suppress(PersistenceDataNotFoundException, VersionConflictException):
+        OPERATIONS[what](meter.io)
+    made = meter.log.requests[before:]
+    assert [request.method for request in made] == [what.partition(" ")[0]]
+
+
+def test_a_swap_and_its_removal_are_one_request_each(meter: HttpMeter) -> None:
+    first = meter.io.write("object", b"1", expect=ABSENT)
+    before = len(meter.log.requests)
+    second = meter.io.write("object", b"2", expect=first)
+    meter.io.remove("object", expect=second)
+    assert [request.method for request in meter.log.requests[before:]] == ["PUT", "DELETE"]
+
+
+def test_many_reads_are_one_request_each(meter: HttpMeter) -> None:
+    for number in range(40):
+        meter.io.write(f"n{number}", b"1")
+    before = len(meter.log.requests)
+    found = meter.io.read_many([*(f"n{number}" for number in range(40)), "missing"])
+    assert len(found) == 40
+    assert sorted(request.method for request in meter.log.requests[before:]) == ["GET"] * 41
+
+
+def test_opening_a_store_is_no_request(meter: HttpMeter, checkmate_s3_url: str) -> None:
+    before = len(meter.log.requests)
+    open_task_io(f"{checkmate_s3_url}&addressing_style=path").build_url("object")
+    assert meter.log.requests[before:] == []
