@@ -14,6 +14,7 @@ when dev.txt or a pyproject.toml has changed.
 import hashlib
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -172,4 +173,7 @@ def say(message: str) -> None:
 
 
 if __name__ == "__main__":
+    # A shell ignores interrupts for what it starts in the background, and children inherit that: the tests'
+    # own workers, too, which are interrupted on purpose.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     sys.exit(main(sys.argv[1:]))

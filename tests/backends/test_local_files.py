@@ -6,6 +6,7 @@ import stat
 import sys
 import threading
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
@@ -379,7 +380,7 @@ def test_everything_is_synced_before_it_is_acknowledged(
     store: LocalTaskIO, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     events: list[str] = []
-    real = {"fsync": os.fsync, "link": os.link, "replace": os.replace, "unlink": os.unlink}
+    real: dict[str, Callable[..., None]] = {"fsync": os.fsync, "link": os.link, "replace": os.replace}
     root = base(store)
 
     def fsync(fd: int) -> None:
@@ -391,8 +392,16 @@ def test_everything_is_synced_before_it_is_acknowledged(
         real["fsync"](fd)
 
     monkeypatch.setattr(os, "fsync", fsync)
+
+    def placing(call: str) -> Callable[[str, str], None]:
+        def place(source: str, target: str) -> None:
+            events.append(call)
+            real[call](source, target)
+
+        return place
+
     for call in ("link", "replace"):
-        monkeypatch.setattr(os, call, lambda a, b, call=call: (events.append(call), real[call](a, b)))
+        monkeypatch.setattr(os, call, placing(call))
 
     version = store.write("a/b/x", b"1", expect=ABSENT)
     assert events == ["sync temp", "link", "sync base/a/b", "sync base/a", "sync base", "sync ."]
@@ -602,7 +611,7 @@ def test_a_swap_and_a_remove_of_one_version_never_both_happen(store: LocalTaskIO
     other = LocalTaskIO(base(store))
     for n in range(100):
         version = store.write("t/x", b"%d" % n, expect=ABSENT)
-        done = []
+        done: list[str] = []
 
         def attempt(label: str, act: object, done: list[str] = done) -> None:
             try:

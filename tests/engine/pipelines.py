@@ -88,6 +88,7 @@ class FakeClock:
 
     def sleep(self, seconds: float) -> None:
         self.sleeps.append(seconds)
+        assert len(self.sleeps) < 1000, "somebody waits for ever"
         self.time += seconds
         if self.on_sleep:
             self.on_sleep()

@@ -203,8 +203,9 @@ def _after_failure(attempt: _Attempt, error: Exception) -> Plan:
     failures = failures_in_a_row(stage.state) + 1
     policy = stage.retry_policy or engine.retry_policy
     allowed = stage.max_attempts or engine.max_attempts
+    is_last = failures >= allowed
     try:
-        is_last = failures >= allowed or not policy.should_retry(error)
+        is_last = is_last or not policy.should_retry(error)
     except Exception as exc:  # noqa: BLE001 - a user's predicate may raise anything
         exc.__cause__ = error
         yield from _give_up(attempt, "Retry policy failed", exc)

@@ -94,7 +94,7 @@ class BaseStageState(BaseModel):
 
     def _holds_default(self, name: str, field: FieldInfo) -> bool:
         value = getattr(self, name)
-        default = field.get_default(call_default_factory=True, validated_data=self.__dict__)
+        default = field.get_default(call_default_factory=True, validated_data=vars(self))
         return value is default or bool(type(value) is type(default) and value == default)
 
     def restore(self, snapshot: "BaseStageState") -> None:

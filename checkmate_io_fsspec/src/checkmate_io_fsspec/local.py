@@ -173,7 +173,8 @@ class LocalTaskIO:
                         self._directories.make(folder)
                     self._place(temp, path, obj_name, expect)
                     break
-                except FileNotFoundError:
+                except (FileNotFoundError, FileExistsError):
+                    # Gone before its use, or there for makedirs and gone when it looked what it is.
                     if attempt == _PLACE_ATTEMPTS - 1 or not os.path.exists(temp):
                         raise
         finally:

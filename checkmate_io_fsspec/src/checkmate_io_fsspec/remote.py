@@ -6,7 +6,7 @@ import threading
 import weakref
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Iterator, Sequence
-from typing import Any, ClassVar, Self, TypeVar
+from typing import Any, ClassVar, Self, TypeVar, cast
 
 from fsspec.asyn import reset_lock, sync
 
@@ -172,7 +172,7 @@ class RemoteTaskIO(ABC):
         return {k: v for k, v in self.__dict__.items() if k not in ("_filesystem", "_connecting")}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state)
+        vars(self).update(state)
         self._start()
 
     def _start(self) -> None:
@@ -207,7 +207,7 @@ class RemoteTaskIO(ABC):
         """Run a coroutine in fsspec's loop; no exception but the core's leaves it."""
         try:
             filesystem = self._connected()
-            result: T = sync(filesystem.loop, call, filesystem, *args)
+            result = cast("T", sync(filesystem.loop, call, filesystem, *args))
         except TaskIOException:
             raise
         except Exception as exc:
