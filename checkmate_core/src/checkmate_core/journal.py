@@ -32,15 +32,15 @@ class StaleViewError(Exception):
         self.min_epoch = min_epoch
 
 
-class StageChangedError(Exception):
+class StageChangedError(VersionConflictException):
     """A stage is not as we last saw it, but no rival has it.
 
     Either an earlier owner's write arrived between our read and our claim, or one of our own, that
     had been given up without an answer, arrived after all. Adopt ``record`` and decide again.
     """
 
-    def __init__(self, record: StageRecord) -> None:
-        super().__init__(record.stage_name)
+    def __init__(self, record: StageRecord, url: str) -> None:
+        super().__init__(f"{url} is {record.status} by now, not as it was last read; bind the task again")
         self.record = record
 
 
@@ -209,7 +209,7 @@ class TaskJournal:
         if not is_own and not is_earlier:
             raise lost from conflict
         self._versions[obj_name] = stored.version
-        raise StageChangedError(current) from conflict
+        raise StageChangedError(current, url) from conflict
 
     def _write(self, obj_name: str, data: bytes, write_id: str) -> Version:
         expect: Expect = self._versions.get(obj_name, ABSENT) if self._is_conditional else ANY
