@@ -6,7 +6,6 @@ import secrets
 import sys
 import time
 from contextlib import suppress
-from pathlib import Path
 
 _DAY = 86_400.0
 # File systems that cannot sync a directory say so in one of these ways.
@@ -139,12 +138,3 @@ def remove_empty(folder: str, base: str) -> str:
             break
         folder = os.path.dirname(folder)
     return folder
-
-
-def base_path(path: str) -> str:
-    """Absolute form of a folder as the user wrote it; a ``ValueError`` if none can have that name."""
-    if "\0" in path:
-        raise ValueError("a path holds no NUL")
-    absolute = os.path.abspath(Path(path).expanduser())
-    # POSIX keeps two leading slashes apart; no system that this runs on means anything by them.
-    return absolute if os.name == "nt" else "/" + absolute.lstrip("/")

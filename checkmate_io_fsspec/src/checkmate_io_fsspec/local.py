@@ -10,7 +10,7 @@ from contextlib import AbstractContextManager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, ClassVar
-from urllib.parse import quote, unquote, urlsplit
+from urllib.parse import quote
 
 from checkmate_core.errors import (
     PersistenceDataNotFoundException,
@@ -29,7 +29,8 @@ from checkmate_core.types import (
     StoredObject,
     Version,
 )
-from checkmate_io_fsspec._durable import DirectorySync, base_path, discard, remove_empty, sweep, write_temp
+from checkmate_io_fsspec._durable import DirectorySync, discard, remove_empty, sweep, write_temp
+from checkmate_io_fsspec._location import base_path, folder_of
 from checkmate_io_fsspec._locks import LockFiles
 from checkmate_io_fsspec._oserrors import unavailable
 
@@ -82,7 +83,7 @@ class LocalTaskIO:
                 f"local files do not take the option {min(unknown)!r} (they take: lock_timeout)"
             )
         try:
-            return cls(_folder(base_url), **storage_options)
+            return cls(folder_of(base_url), **storage_options)
         except (RuntimeError, ValueError) as exc:
             raise UnsupportedBackendException(f"{base_url!r} is no folder to store in: {exc}") from exc
 
@@ -248,25 +249,6 @@ class LocalTaskIO:
                 if stat.S_ISREG(status.st_mode):
                     modified = datetime.fromtimestamp(status.st_mtime, UTC)
                     yield ObjectInfo(obj_name, None, status.st_size, modified)
-
-
-def _folder(base_url: str) -> str:
-    if not base_url.casefold().startswith("file:"):
-        if not base_url:
-            raise UnsupportedBackendException("the base URL is empty: give a folder, such as ./tasks")
-        return base_url
-    parts = urlsplit(base_url)
-    if parts.netloc not in ("", "localhost") or not parts.path.startswith("/"):
-        here = parts.netloc + parts.path
-        raise UnsupportedBackendException(
-            f"{base_url} names no absolute path on this host: write file:///{here.lstrip('/')} with three "
-            f"slashes for an absolute path, or just {here or 'tasks'} for a relative one"
-        )
-    if "?" in base_url or "#" in base_url:
-        raise UnsupportedBackendException(
-            f"{parts.scheme}://{parts.path} has a query or a fragment, which files have not: write ? as %3F and # as %23"
-        )
-    return unquote(parts.path, errors="surrogateescape")
 
 
 def _positive(seconds: Any) -> float:
