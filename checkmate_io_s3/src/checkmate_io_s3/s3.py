@@ -86,7 +86,7 @@ class S3TaskIO(RemoteTaskIO):
             use_listings_cache=False,
         )
         filesystem.retries = 1
-        filesystem.close_session = close_in_place()
+        vars(filesystem)["close_session"] = close_in_place()
         filesystem.connect()
         return filesystem
 
