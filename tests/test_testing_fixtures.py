@@ -137,6 +137,40 @@ def pytest_unconfigure():
     result.stdout.fnmatch_lines(["*PROBE True*"])
 
 
+def test_a_precondition_is_checked_and_acted_on_in_one_step(suite: pytest.Pytester) -> None:
+    suite.makepyfile(
+        """
+        import time
+        from concurrent.futures import ThreadPoolExecutor
+        from checkmate_core.errors import VersionConflictException
+        from checkmate_core.io.registry import open_task_io
+        from checkmate_core.types import ABSENT
+
+        def test_race(checkmate_s3_url, monkeypatch):
+            from moto.s3.models import S3Backend
+            put = S3Backend.put_object
+
+            def put_late(*args, **kwargs):
+                time.sleep(0.05)
+                return put(*args, **kwargs)
+
+            monkeypatch.setattr(S3Backend, "put_object", put_late)
+            store = open_task_io(checkmate_s3_url)
+
+            def create(number):
+                try:
+                    store.write("object", b"%d" % number, expect=ABSENT)
+                except VersionConflictException:
+                    return 0
+                return 1
+
+            with ThreadPoolExecutor(8) as contenders:
+                assert sum(contenders.map(create, range(8))) == 1
+        """
+    )
+    suite.runpytest_subprocess(*STRICT).assert_outcomes(passed=1)
+
+
 def test_moto_is_imported_only_for_the_s3_fixture(suite: pytest.Pytester) -> None:
     suite.makepyfile(
         """

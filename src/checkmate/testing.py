@@ -12,12 +12,14 @@ Ask for them in the ``conftest.py`` beside your ``pyproject.toml``:
   ``races`` and printed below the results.
 """
 
+import io
 import logging
 import os
+import threading
 import uuid
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from checkmate_core.io.memory import MemoryTaskIO
 from checkmate_core.io.registry import open_task_io
@@ -79,14 +81,15 @@ def checkmate_s3_server() -> Iterator[str]:
     requests_log = logging.getLogger("werkzeug")
     level = requests_log.level
     requests_log.setLevel(logging.ERROR)
-    server = _moto_server()
-    server.start()
-    host, port = server.get_host_and_port()
-    try:
-        yield f"http://{host}:{port}"
-    finally:
-        server.stop()
-        requests_log.setLevel(level)
+    with pytest.MonkeyPatch.context() as patch:
+        server = _moto_server(patch)
+        server.start()
+        host, port = server.get_host_and_port()
+        try:
+            yield f"http://{host}:{port}"
+        finally:
+            server.stop()
+            requests_log.setLevel(level)
 
 
 @pytest.fixture
@@ -139,14 +142,32 @@ def pytest_terminal_summary(terminalreporter: "pytest.TerminalReporter") -> None
             terminalreporter.write_line(str(text))
 
 
-def _moto_server() -> "ThreadedMotoServer":
+def _moto_server(patch: pytest.MonkeyPatch) -> "ThreadedMotoServer":
     try:
+        from moto.moto_server.werkzeug_app import DomainDispatcherApplication
         from moto.server import ThreadedMotoServer
 
         import checkmate_io_s3  # noqa: F401 - a missing backend should be named here, not in a test
     except ImportError as exc:
         raise ImportError(f"the S3 fixtures of checkmate.testing need more: {_FIX} ({exc})") from exc
+    answer = _one_request_at_a_time(DomainDispatcherApplication.__call__)
+    patch.setattr(DomainDispatcherApplication, "__call__", answer)
     return ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+
+
+def _one_request_at_a_time(answer: Callable[..., Any]) -> Callable[..., Any]:
+    """Moto checks a precondition and then acts: now and then two threads both win, as on no S3."""
+    lock = threading.Lock()
+
+    def answer_alone(app: Any, environ: dict[str, Any], start_response: Any) -> Any:
+        # The body is read first: a client that is stopped in the middle of it must stop nobody else.
+        length = environ.get("CONTENT_LENGTH")
+        if length:
+            environ["wsgi.input"] = io.BytesIO(environ["wsgi.input"].read(int(length)))
+        with lock:
+            return answer(app, environ, start_response)
+
+    return answer_alone
 
 
 def _isolate_aws(monkeypatch: pytest.MonkeyPatch, nowhere: Path) -> None:

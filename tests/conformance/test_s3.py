@@ -13,7 +13,7 @@ from checkmate_io_s3.s3 import S3TaskIO
 
 from .raw_stores import S3Raw
 
-RACES = RaceEvidence(False, "moto's check-then-act is serialised by the interpreter it runs in")
+RACES = RaceEvidence(False, "moto checks and then acts, and only a lock of our fixture makes that one step")
 
 
 class TestS3TaskIO(TaskIOConformance):

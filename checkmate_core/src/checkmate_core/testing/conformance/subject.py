@@ -42,7 +42,7 @@ class RaceEvidence:
 
     Attributes:
         proves_the_store: False if something other than the store decides the races: an emulator
-            whose check-then-act is serialised by an interpreter proves the client only.
+            whose check-then-act is made one step by a lock of the test proves the client only.
         reason: Why, in a few words.
     """
 
