@@ -33,6 +33,9 @@ DISTRIBUTIONS = (".", "checkmate_core", "checkmate_io_fsspec", "checkmate_io_s3"
 PYPROJECTS = tuple(ROOT / name / "pyproject.toml" for name in DISTRIBUTIONS)
 SCRIPTS = "Scripts" if os.name == "nt" else "bin"
 
+# A process for each core; the tests of one file stay together, as they share servers and wheelhouses.
+PYTEST = ("pytest", "-n", "auto", "--dist", "loadfile")
+
 # Prints the version and the path of a final CPython that can make virtual environments; should it be a
 # virtual environment's itself, the path of the one behind it.
 PROBE = """
@@ -54,7 +57,7 @@ def main(args: list[str]) -> int:
     if command == "test" and "--every-python" in rest:
         return test_every_python([arg for arg in rest if arg != "--every-python"])
     if command == "test":
-        return run(ready(ROOT / ".venv", this_python()), "pytest", *rest)
+        return run(ready(ROOT / ".venv", this_python()), *PYTEST, *rest)
     if command == "check" and not rest:
         return check(ready(ROOT / ".venv", this_python()))
     if command == "lock":
@@ -67,9 +70,9 @@ def test_every_python(args: list[str]) -> int:
     """Quick tests first: the slow ones run on this Python alone, at the end."""
     failed = []
     for name, python in other_pythons().items():
-        if run(ready(ROOT / f".venv-{name}", python), "pytest", "-m", "not slow", *args):
+        if run(ready(ROOT / f".venv-{name}", python), *PYTEST, "-m", "not slow", *args):
             failed.append(name)
-    if run(ready(ROOT / ".venv", this_python()), "pytest", *args):
+    if run(ready(ROOT / ".venv", this_python()), *PYTEST, *args):
         failed.append("{}.{}".format(*sys.version_info))
     if failed:
         say(f"failed on Python {', '.join(failed)}")

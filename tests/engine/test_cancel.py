@@ -36,9 +36,7 @@ def told(stages: list[Step], names: list[str]) -> list[Step]:
 
 
 @pytest.mark.parametrize("bound", [False, True])
-@pytest.mark.parametrize(
-    ("leave", "where"), [(left_created, "a"), (left_running, "b"), (left_in_retry, "b")], ids=str
-)
+@pytest.mark.parametrize(("leave", "where"), [(left_created, "a"), (left_running, "b"), (left_in_retry, "b")])
 def test_it_is_canceled_where_it_stands(
     io: TaskIO, leave: Callable[[TaskIO], None], where: str, bound: bool, log: Logged
 ) -> None:
