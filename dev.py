@@ -1,7 +1,7 @@
 """What a developer runs, with nothing but Python 3.11 or newer.
 
     python3 dev.py demo [ARG ...]     run the main job on local files: `checkmate demo ARG ...`
-    python3 dev.py test [ARG ...]     run every test: `pytest ARG ...`
+    python3 dev.py test [ARG ...]     run every test on all cores: `pytest ARG ...` (`-n 0` for one)
     python3 dev.py test --every-python [ARG ...]
                                       the same, and without the slow tests on every other CPython found
     python3 dev.py check              lint, formatting, types, import contracts

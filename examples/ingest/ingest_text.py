@@ -142,6 +142,7 @@ def chunk_spans(text: str, size: int, overlap: int) -> Iterator[tuple[int, int]]
         first = seen = end
         while (
             end < last
+            and first > 0
             and cuts[end] - cuts[first - 1] <= overlap
             and cuts[end + 1] - cuts[first - 1] <= size  # or the next window could not get any further
         ):
