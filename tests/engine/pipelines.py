@@ -15,6 +15,7 @@ from checkmate import (
     CheckMateEngine,
     TaskIO,
 )
+from checkmate_core.clock import Tick
 from checkmate_core.io.memory import MemoryTaskIO
 from checkmate_core.types import ANY, Capability, Expect, ObjectInfo, RemoveExpect, StoredObject, Version
 
@@ -72,11 +73,20 @@ class Logged:
         return self
 
 
+@dataclass(frozen=True)
+class Repeated:
+    """What a `FakeClock` is to call, and when."""
+
+    due: float
+    tick: Tick
+
+
 class FakeClock:
-    """Time that passes only when somebody sleeps."""
+    """Time that passes only when somebody sleeps; what is repeated is called meanwhile, in that thread."""
 
     def __init__(self) -> None:
         self.time = 1_700_000_000.0
+        self.repeated: list[Repeated] = []
         self.sleeps: list[float] = []
         self.on_sleep: Callable[[], object] | None = None
 
@@ -89,9 +99,32 @@ class FakeClock:
     def sleep(self, seconds: float) -> None:
         self.sleeps.append(seconds)
         assert len(self.sleeps) < 1000, "somebody waits for ever"
-        self.time += seconds
+        self.pass_time(seconds)
         if self.on_sleep:
             self.on_sleep()
+
+    def pass_time(self, seconds: float) -> None:
+        end = self.time + seconds
+        while (first := min(self.repeated, key=lambda each: each.due, default=None)) and first.due <= end:
+            self.repeated.remove(first)
+            self.time = max(self.time, first.due)
+            wait = first.tick()
+            if wait is not None:
+                self.repeated.append(Repeated(self.time + wait, first.tick))
+        self.time = end
+
+    def stand_still(self, seconds: float) -> None:
+        """Time passes, but not for this process: it is stopped, or its machine is suspended."""
+        self.time += seconds
+
+    def repeat(self, tick: Tick, after: float, name: str) -> Callable[[], None]:
+        mine = Repeated(self.time + after, tick)
+        self.repeated.append(mine)
+
+        def end() -> None:
+            self.repeated = [each for each in self.repeated if each.tick is not tick]
+
+        return end
 
 
 class Crash(BaseException):

@@ -48,10 +48,13 @@ class FixedClock:
         return float(next(self._seconds))
 
     def monotonic(self) -> float:
-        return self.now()
+        return 0.0
 
     def sleep(self, seconds: float) -> None:
         pass
+
+    def repeat(self, tick: Tick, after: float, name: str) -> Callable[[], None]:
+        return lambda: None
 
 
 @contextmanager

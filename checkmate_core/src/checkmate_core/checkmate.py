@@ -17,6 +17,7 @@ from checkmate_core.io.protocol import TaskIO
 from checkmate_core.io.registry import open_task_io
 from checkmate_core.journal import TaskJournal
 from checkmate_core.layout import check_task_id
+from checkmate_core.lock import DEFAULT_LEASE
 from checkmate_core.retry import RetryPolicy
 from checkmate_core.stage import STAGE, BaseStage
 from checkmate_core.state import BaseStageState
@@ -45,6 +46,7 @@ class CheckMate(CheckMateEngine[STAGE, STAGE_RESULT]):
         max_attempts: int | None = None,
         bind_lock_timeout: float | None = None,
         no_lock: bool = False,
+        lease: float | None = DEFAULT_LEASE,
     ) -> SELF:
         """A stored task, ready to run here. Reads the manifest; needs no lock.
 
@@ -58,6 +60,7 @@ class CheckMate(CheckMateEngine[STAGE, STAGE_RESULT]):
             max_attempts: Instead of the stored one.
             bind_lock_timeout: As in `CheckMateEngine`.
             no_lock: As in `CheckMateEngine`.
+            lease: As in `CheckMateEngine`.
 
         Raises:
             PersistenceDataNotFoundException: There is no such task, or it was removed.
@@ -94,6 +97,7 @@ class CheckMate(CheckMateEngine[STAGE, STAGE_RESULT]):
             max_attempts=manifest.max_attempts if max_attempts is None else max_attempts,
             bind_lock_timeout=bind_lock_timeout,
             no_lock=no_lock,
+            lease=lease,
         )
 
     def run(self, wait: float | None = None) -> STAGE_RESULT | None:

@@ -17,6 +17,7 @@ from checkmate_core.inspection import STAGE_RESULT, TaskInspection
 from checkmate_core.io.protocol import TaskIO
 from checkmate_core.io.registry import open_task_io
 from checkmate_core.layout import check_task_id
+from checkmate_core.lock import DEFAULT_LEASE, check_lease
 from checkmate_core.manifest import TaskEngineState, check_stage_list
 from checkmate_core.record import StageRecord
 from checkmate_core.retry import RetryPolicy, check_attempts
@@ -51,6 +52,7 @@ class CheckMateEngine(TaskInspection[STAGE, STAGE_RESULT]):
         auto_cleanup: Whether `unbind` removes the stored task.
         no_lock: Whether the task is worked on without a lock.
         force_create: Whether `bind` refuses a task that exists.
+        lease: Seconds that this worker may be silent before another may take the task over.
         clock: Where waits and times come from.
     """
 
@@ -67,6 +69,8 @@ class CheckMateEngine(TaskInspection[STAGE, STAGE_RESULT]):
         auto_cleanup: bool = False,
         no_lock: bool = False,
         force_create: bool = False,
+        *,
+        lease: float | None = DEFAULT_LEASE,
     ) -> None:
         """Initializes an engine. Makes no request.
 
@@ -87,15 +91,20 @@ class CheckMateEngine(TaskInspection[STAGE, STAGE_RESULT]):
             force_create: Whether to force the creation of a new task. This allows an external
                 process to generate the task_id and pass it in. An existing task is refused, never
                 overwritten.
+            lease: How many seconds this worker may be silent before another, on any host, may take
+                the task over. The lock is renewed at a third of that, in a daemon thread. None: the
+                lock is held until it is released or unlocked by hand.
 
         Raises:
             TaskEngineException: No stage templates; the retry policy is NONE and max_attempts is
-                not 1; max_attempts is less than 1; the task id cannot name a task.
+                not 1; max_attempts is less than 1; the task id cannot name a task; the lease is no
+                number above 0.
             UnsupportedBackendException: Nothing serves the URL.
         """
         if not stage_templates:
             raise TaskEngineException("a task needs at least one stage: pass stage_templates=[…]")
         check_attempts("max_attempts", max_attempts, retry_policy)
+        check_lease(lease)
         for stage in stage_templates:
             if stage.retry_policy == RetryPolicy.NONE and stage.max_attempts is None:
                 continue  # excepted from the engine's retries on purpose
@@ -117,6 +126,7 @@ class CheckMateEngine(TaskInspection[STAGE, STAGE_RESULT]):
         self.auto_cleanup = auto_cleanup
         self.no_lock = no_lock
         self.force_create = force_create
+        self.lease = lease
         self.stages: list[STAGE] = self._fresh_stages()
         self._positions = {stage.stage_name: index for index, stage in enumerate(self.stages)}
         self._is_new_id = task_id is None
@@ -166,6 +176,7 @@ class CheckMateEngine(TaskInspection[STAGE, STAGE_RESULT]):
                 max_attempts=self.max_attempts,
                 retry_policy=self.retry_policy.dump(),
                 lock_timeout=self.bind_lock_timeout,
+                lease=self.lease,
                 no_lock=self.no_lock,
                 force_create=self.force_create,
                 is_new=self._is_new_id,
@@ -216,7 +227,8 @@ class CheckMateEngine(TaskInspection[STAGE, STAGE_RESULT]):
             InterruptedStageException: A stage was in flight and ``strict_recovery`` is False.
             StageFailedException: A stage failed for good; its own exception is the cause.
             TaskCanceledException: The task was canceled.
-            LockLostException: Another owner has the task.
+            LockLostException: The lease ran out, or another owner has the task. The stage that was
+                running is not rolled back: it is the other owner's now.
             TaskEngineException: The engine is not bound, or stored state cannot be.
         """
         self._run(execute_plan(self, strict_recovery=strict_recovery))
@@ -281,6 +293,15 @@ class CheckMateEngine(TaskInspection[STAGE, STAGE_RESULT]):
         """Note in the store that the task is finished, if it is."""
         if self.status in FINISHED_STATES:
             self.session.journal.end_life(self.status)
+
+    def check_alive(self) -> None:
+        """Raise if this engine lost the task. For `BaseStage.check_alive`.
+
+        Raises:
+            LockLostException: The lease ran out, or another owner has the lock.
+            TaskEngineException: The engine is not bound.
+        """
+        self.session.check_held()
 
     def check_cancelable(self) -> None:
         """Raise unless the task can be canceled as it stands.

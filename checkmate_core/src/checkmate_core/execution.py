@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from checkmate_core.clock import Clock
 from checkmate_core.errors import (
+    BindException,
     InterruptedStageException,
     InvalidStateException,
     StageFailedException,
@@ -107,6 +108,7 @@ def cancel_plan(engine: CheckMateEngine[Any, Any]) -> Plan:
         engine.check_cancelable()
         stage = engine.stages[engine.first_unfinished()]
         begin = engine.clock.now()
+        engine.check_alive()
         try:
             yield Work(stage.cancel)
         except Exception as exc:
@@ -198,6 +200,11 @@ class _Attempt:
 
 def _after_failure(attempt: _Attempt, error: Exception) -> Plan:
     """Roll back, then return to try again, or raise."""
+    # What a rollback would undo may be another worker's by now.
+    try:
+        attempt.engine.check_alive()
+    except BindException as lost:
+        raise lost from error
     yield from _roll_back(attempt, error)
     engine, stage = attempt.engine, attempt.stage
     failures = failures_in_a_row(stage.state) + 1

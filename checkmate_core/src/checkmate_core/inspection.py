@@ -57,6 +57,16 @@ class TaskInspection(Generic[STAGE, STAGE_RESULT]):
         return self._session.journal.epoch if self._session and self._session.lock else None
 
     @property
+    def lock_lost(self) -> bool:
+        """Whether this engine lost the task while bound: its lease ran out, or somebody else has it.
+
+        Final until `unbind`. The next write raises `LockLostException`; a long stage can ask
+        earlier, from any thread and without a request, or call `BaseStage.check_alive`. False when
+        unbound or without a lock.
+        """
+        return self._session is not None and self._session.is_lost
+
+    @property
     def lock_obj_name(self) -> str:
         """The lock object's name for the task."""
         return lock_object_name(self.task_id)

@@ -4,7 +4,7 @@ Every write is a swap on the version that this owner last saw. That is the fence
 owner has written an object, nothing that this one sends about it is applied any more.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from typing import Any
 from uuid import uuid4
@@ -50,6 +50,7 @@ class TaskJournal:
     Attributes:
         owner: Identity that is stamped on every write.
         epoch: Fencing token that is stamped on every write.
+        check_held: Called before every write; raises `LockLostException` if the lock behind it is lost.
         is_fenced: Whether a lock stands behind it; without one, versions alone decide.
     """
 
@@ -59,6 +60,7 @@ class TaskJournal:
         self.is_fenced = is_fenced
         self.owner = uuid4().hex
         self.epoch = 1
+        self.check_held: Callable[[], None] = lambda: None
         self._clock = clock
         self._writer = CasWriter(io, clock)
         self._is_conditional = {Capability.CREATE, Capability.SWAP} <= io.capabilities
@@ -177,6 +179,7 @@ class TaskJournal:
         if self._is_conditional and Capability.REMOVE_IF not in self.io.capabilities:
             return
         for info in list(self.io.list(f"{self.task_id}/")):
+            self.check_held()
             if info.name == manifest_name(self.task_id):
                 continue
             if not self._is_conditional:
@@ -212,6 +215,7 @@ class TaskJournal:
         raise StageChangedError(current, url) from conflict
 
     def _write(self, obj_name: str, data: bytes, write_id: str) -> Version:
+        self.check_held()
         expect: Expect = self._versions.get(obj_name, ABSENT) if self._is_conditional else ANY
         return self._writer.write(obj_name, data, write_id, expect=expect)
 

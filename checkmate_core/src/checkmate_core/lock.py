@@ -2,19 +2,21 @@
 
 The object is created if absent, and every later change of it is a swap on the version that was
 read, so of many contenders one wins. It carries an epoch that grows with every owner, the fencing
-token. Nothing here deletes the object unconditionally, and no decision rests on a clock.
+token. Nothing here deletes the object unconditionally, and no clock decides who is right.
 """
 
 import logging
+import math
 import os
 import threading
 from collections.abc import Callable
 from datetime import UTC, datetime
 from types import TracebackType
+from typing import Final
 from uuid import uuid4
 
 from tenacity import RetryCallState, Retrying, retry_if_exception_type
-from tenacity.wait import wait_random
+from tenacity.wait import wait_random, wait_random_exponential
 
 from checkmate_core.clock import SYSTEM_CLOCK, Clock
 from checkmate_core.errors import (
@@ -27,9 +29,14 @@ from checkmate_core.errors import (
 )
 from checkmate_core.io.cas import CasWriter
 from checkmate_core.io.protocol import TaskIO
-from checkmate_core.lock_record import LockRecord, is_free, read_lock_version, released
+from checkmate_core.lease import HeldLock
+from checkmate_core.lock_record import LockRecord, read_lock_version, released
 from checkmate_core.process import ProcessIdentity
+from checkmate_core.takeover import LockWatch, Sighting, sight_lock
 from checkmate_core.types import ABSENT, Capability, Expect, Version
+
+DEFAULT_LEASE: Final = 60.0
+"""Seconds."""
 
 _log = logging.getLogger(__name__)
 
@@ -37,14 +44,17 @@ _log = logging.getLogger(__name__)
 class BindLock:
     """A lock made of conditional writes to one object.
 
-    Held until it is released, force-unlocked, or its holder is proven dead on this very host (same
-    boot, same pid namespace, pid gone or reused): then the next acquirer takes it over, so that a
-    killed process can simply be started again. Thread-safe. In a forked child it is not held.
+    Held until it is released, force-unlocked or lost. Its holder renews it in the background, three
+    times a lease; one that is silent for longer than its lease may be replaced. One that is proven
+    dead on this very host (same boot, same pid namespace, pid gone or reused) is replaced at once,
+    so that a killed process can simply be started again. Thread-safe. In a forked child it is not
+    held.
 
     Attributes:
         task_io: The storage interface for locking operations.
         obj_name: The object name used as the lock file identifier.
         acquire_timeout: Maximum time to wait for the lock, in seconds; None tries once.
+        lease: Seconds that a holder may be silent; None is for ever.
         owner: Identity of this acquisition while the lock is held, else None.
         epoch: Fencing token of this acquisition; 0 before the first.
     """
@@ -55,6 +65,7 @@ class BindLock:
         obj_name: str,
         acquire_timeout: float | None = None,
         *,
+        lease: float | None = DEFAULT_LEASE,
         min_epoch: int = 1,
         clock: Clock = SYSTEM_CLOCK,
     ) -> None:
@@ -65,12 +76,17 @@ class BindLock:
             obj_name: The object name used as the lock file identifier.
             acquire_timeout: The maximum time (in seconds) to wait for the lock. If None, attempts
                 to acquire the lock immediately.
+            lease: How many seconds a holder of this lock may be silent before others may take it
+                over. It is renewed at a third of that. None: it is held until it is released or
+                force-unlocked, however dead its holder is on another host.
             min_epoch: The epoch is at least this: one more than any that was seen elsewhere.
-            clock: Where waiting takes its time from.
+            clock: Where waiting and renewing take their time from.
 
         Raises:
+            TaskEngineException: The lease is not a number above 0.
             UnsupportedBackendException: The store cannot create and swap atomically.
         """
+        check_lease(lease)
         if not {Capability.CREATE, Capability.SWAP} <= task_io.capabilities:
             raise UnsupportedBackendException(
                 f"{task_io.base_url} cannot create and swap objects atomically, so it cannot hold a lock. "
@@ -79,6 +95,7 @@ class BindLock:
         self.task_io = task_io
         self.obj_name = obj_name
         self.acquire_timeout = acquire_timeout
+        self.lease = lease
         self.owner: str | None = None
         self.epoch = 0
         self._url = task_io.build_url(obj_name)
@@ -88,9 +105,9 @@ class BindLock:
         self._is_locked = False
         self._thread_lock = threading.Lock()
         self._pid = os.getpid()
-        self._version: Version | None = None
-        self._record: LockRecord | None = None
-        self._seen: tuple[Version, LockRecord] | None = None
+        self._held: HeldLock | None = None
+        self._seen: Sighting | None = None
+        self._watch = LockWatch()
 
     def __enter__(self) -> "BindLock":
         """Acquires the lock for use within a `with` statement.
@@ -118,12 +135,29 @@ class BindLock:
         Raises:
             CorruptObjectException: The object cannot be read as a lock.
         """
-        self._seen = read_lock_version(self.task_io, self.obj_name)
+        self._seen = sight_lock(self.task_io, self.obj_name, self._clock)
 
-    def acquire(self) -> None:
+    @property
+    def is_lost(self) -> bool:
+        """Whether it was acquired and is not held any more though nobody released it here. Final."""
+        return self._held is not None and self._held.lost is not None
+
+    def check_held(self) -> None:
+        """Raise if the lock is lost.
+
+        Raises:
+            LockLostException: Its lease ran out, or somebody else has it.
+        """
+        if self._held is not None:
+            self._held.check()
+
+    def acquire(self, *, at_once: bool = False) -> None:
         """Attempts to acquire the lock by writing to the specified task I/O object.
 
         Waits up to the specified timeout if the lock is already in use. This method is thread-safe.
+
+        Args:
+            at_once: Take it whoever holds it: what it guards is known to be finished.
 
         Raises:
             BindException: If the lock cannot be acquired within the timeout; the message names the
@@ -136,10 +170,12 @@ class BindLock:
             retry=retry_if_exception_type(BindException),
             stop=lambda _: self._clock.monotonic() >= deadline,
             # Jitter: waiters that poll in step would collide for ever.
-            wait=_until(deadline, self._clock, wait_random(0.05, 0.25)),
+            wait=_until(
+                deadline, self._clock, wait_random(0.05, 0.1) + wait_random_exponential(0.1, max=0.9)
+            ),
             sleep=self._clock.sleep,
             reraise=True,
-        )(self._acquire_once)
+        )(self._acquire_once, at_once)
 
     def release(self, *, finished: bool = False) -> None:
         """Give the lock back, by a swap that keeps the epoch. Does nothing if it is not held.
@@ -153,20 +189,10 @@ class BindLock:
                 held.
         """
         with self._thread_lock:
-            held, self._is_locked = self._is_locked, False
-            record, version, self.owner = self._record, self._version, None
-            if not held or record is None or version is None or os.getpid() != self._pid:
-                return
-            if finished and Capability.REMOVE_IF in self.task_io.capabilities:
-                self._writer.remove(self.obj_name, version)
-                return
-            try:
-                self._swap(released(record, finished=finished), version)
-            except VersionConflictException:
-                _log.warning(
-                    "%s is another owner's already; there was nothing left to release",
-                    self._url,
-                )
+            held, self._held = self._held, None
+            self._is_locked, self.owner = False, None
+            if held is not None and os.getpid() == self._pid:
+                held.release(finished=finished)
 
     def force_unlock(self) -> LockRecord | None:
         """Release whatever lock stands there, by an operator's say-so.
@@ -195,7 +221,7 @@ class BindLock:
         self._swap(released(record), stored.version)
         return record
 
-    def _acquire_once(self) -> None:
+    def _acquire_once(self, at_once: bool) -> None:
         # Not held while waiting: the thread that has the lock must be able to release it.
         with self._thread_lock:
             if self._is_locked and os.getpid() == self._pid:
@@ -203,41 +229,41 @@ class BindLock:
             is_fresh = False
             while True:
                 seen = self._seen
-                if seen is None or is_free(seen[1]):
+                reason = seen and ("its task is finished" if at_once else self._watch.reason_to_take(seen))
+                if seen is None or reason:
                     try:
                         self._take(seen)
                     except VersionConflictException:
                         _log.debug("%s changed meanwhile; looking again", self._url)
                     else:
+                        if seen and seen.record.owner:
+                            _log.warning(
+                                "took over %s from %s: %s", self._url, seen.record.describe_holder(), reason
+                            )
                         return
                 elif is_fresh:
-                    raise BindException(
-                        f"{self._url} is held by {seen[1].describe_holder()}. Wait for it (bind_lock_timeout=…), or, "
-                        "if that process is surely gone, release it with `checkmate unlock`"
-                    )
+                    raise BindException(_describe_wait(self._url, seen.record))
                 self.observe()
                 is_fresh = True
 
-    def _take(self, seen: tuple[Version, LockRecord] | None) -> None:
-        expect: Expect = seen[0] if seen else ABSENT
+    def _take(self, seen: Sighting | None) -> None:
+        expect: Expect = seen.version if seen else ABSENT
         record = self._new_record(
-            epoch=max(self._min_epoch, seen[1].epoch + 1 if seen else 1),
-            in_flight=seen is not None and seen[1].in_flight,
+            epoch=max(self._min_epoch, seen.record.epoch + 1 if seen else 1),
+            in_flight=seen is not None and seen.record.in_flight,
         )
+        sent = self._clock.monotonic()
         try:
-            self._version = self._swap(record, expect)
+            version = self._swap(record, expect)
         except VersionConflictException:
             raise
         except BaseException:
             self._abandon(record, expect)
             raise
-        if seen and seen[1].owner:
-            _log.warning(
-                "took over %s: its holder, %s, is dead",
-                self._url,
-                seen[1].describe_holder(),
-            )
-        self._record, self._seen = record, None
+        self._held = HeldLock(
+            self.task_io, self.obj_name, record, version, sent=sent, clock=self._clock
+        )
+        self._seen = None
         self.owner, self.epoch = record.owner, record.epoch
         self._is_locked, self._pid = True, os.getpid()
 
@@ -266,11 +292,36 @@ class BindLock:
         return LockRecord(
             owner=uuid4().hex,
             epoch=epoch,
+            lease_s=self.lease,
             in_flight=in_flight,
             **ProcessIdentity.current().model_dump(),
             acquired_at=now,
             renewed_at=now,
         )
+
+
+def check_lease(lease: float | None) -> None:
+    """Refuse what is no lease.
+
+    Raises:
+        TaskEngineException: It is neither None nor a number of seconds above 0.
+    """
+    if lease is None:
+        return
+    if isinstance(lease, bool) or not isinstance(lease, int | float) or not 0 < lease < math.inf:
+        raise TaskEngineException(
+            f"lease is {lease!r}; it must be a number of seconds above 0, or None for a lock that is held until "
+            "it is released"
+        )
+
+
+def _describe_wait(url: str, record: LockRecord) -> str:
+    fix = (
+        "if that process is surely gone, release it with `checkmate unlock`"
+        if record.lease_s is None
+        else f"if that process is gone, the lock is free once it was silent for {record.lease_s:g} s"
+    )
+    return f"{url} is held by {record.describe_holder()}. Wait for it (bind_lock_timeout=…); {fix}"
 
 
 def _until(

@@ -52,7 +52,8 @@ class LockRecord(StoredDocument):
 
     def describe_holder(self) -> str:
         """Who holds the lock, for a message."""
-        return f"{self.host} pid {self.pid} since {self.acquired_at:%Y-%m-%d %H:%M:%S} UTC"
+        lease = f", last heard of at {self.renewed_at:%H:%M:%S}" if self.lease_s is not None else ""
+        return f"{self.host} pid {self.pid} since {self.acquired_at:%Y-%m-%d %H:%M:%S}{lease} UTC"
 
 
 def read_lock(task_io: TaskIO, obj_name: str) -> LockRecord | None:
@@ -78,12 +79,17 @@ def read_lock_version(task_io: TaskIO, obj_name: str) -> tuple[Version, LockReco
     return stored.version, LockRecord.decode(stored.data, task_io.build_url(obj_name))
 
 
-def is_free(record: LockRecord) -> bool:
-    """Whether a lock may be taken: released, or its holder is proven dead on this host."""
-    return record.owner is None or record.holder.is_dead_here()
-
-
 def released(record: LockRecord, *, finished: bool = False) -> LockRecord:
     """The same lock without an owner, keeping its epoch."""
+    return _rewritten(record, owner=None, finished=finished or record.finished)
+
+
+def renewed(record: LockRecord, now: datetime) -> LockRecord:
+    """The same lock, heard of just now."""
+    return _rewritten(record, renewed_at=now)
+
+
+def _rewritten(record: LockRecord, **changes: object) -> LockRecord:
+    # Another write, so another nonce, and by this version.
     fields = record.model_dump(exclude={"write_id", "written_by", "format"})
-    return LockRecord(**{**fields, "owner": None, "finished": finished or record.finished})
+    return LockRecord.model_validate({**fields, **changes})

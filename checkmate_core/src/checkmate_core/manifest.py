@@ -84,6 +84,11 @@ class Manifest(StoredDocument):
         return self
 
     @property
+    def is_over(self) -> bool:
+        """Whether this life of the task was finished or removed."""
+        return self.ended is not None or self.removed is not None
+
+    @property
     def stage_names(self) -> list[str]:
         """Names of the stages in their order."""
         return [template["stage_name"] for template in self.stage_templates]

@@ -82,7 +82,9 @@ def _boot_id() -> str | None:
 
 def _pid_namespace() -> str | None:
     try:
-        return os.readlink(_PROC / "self/ns/pid")
+        # A /proc of another namespace, as some containers mount it, tells of other processes than ours.
+        is_ours = os.readlink(_PROC / "self") == str(os.getpid())
+        return os.readlink(_PROC / "self/ns/pid") if is_ours else None
     except OSError:
         return None
 

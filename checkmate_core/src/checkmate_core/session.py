@@ -40,6 +40,7 @@ class TaskSpec:
         max_attempts: Of the engine; stored for whoever loads the task.
         retry_policy: Of the engine, as stored.
         lock_timeout: Seconds to wait for the lock; None tries once.
+        lease: Seconds that the holder of the lock may be silent; None is for ever.
         no_lock: Work without a lock.
         force_create: Refuse a task that exists.
         is_new: The id was made just now, so there is nothing to read.
@@ -52,6 +53,7 @@ class TaskSpec:
     max_attempts: int
     retry_policy: dict[str, Any]
     lock_timeout: float | None
+    lease: float | None
     no_lock: bool
     force_create: bool
     is_new: bool
@@ -109,7 +111,7 @@ class TaskSession:
     @property
     def is_finished(self) -> bool:
         """Whether the manifest says that nothing will ever change the task again."""
-        return self.journal.manifest.ended is not None or self.journal.manifest.removed is not None
+        return self.journal.manifest.is_over
 
     def stored_state(self, index: int, state_class: type[STAGE_STATE]) -> STAGE_STATE | None:
         """What is stored of a stage; None if it never began.
@@ -128,7 +130,7 @@ class TaskSession:
         Raises:
             BindException: In a forked child.
             InvalidStateException: JSON cannot hold the state.
-            LockLostException: Another owner has the task.
+            LockLostException: The lease ran out, or another owner has the task.
             TaskIOException: The store failed.
         """
         self.check_process()
@@ -156,6 +158,22 @@ class TaskSession:
                 f"task {self._spec.task_id} was bound by process {self._pid}, and this is its forked child "
                 f"{os.getpid()}. Make an engine of its own in the child"
             )
+
+    @property
+    def is_lost(self) -> bool:
+        """Whether the lock was lost. Final."""
+        return self.lock is not None and self.lock.is_lost
+
+    def check_held(self) -> None:
+        """Refuse to go on once the lock was lost, or in a forked child.
+
+        Raises:
+            BindException: This is a forked child.
+            LockLostException: The lease ran out, or another owner has the lock.
+        """
+        self.check_process()
+        if self.lock is not None:
+            self.lock.check_held()
 
     def remove_task(self) -> None:
         """Remove the task behind the fence: stop its first unfinished stage, bury it, then sweep.
@@ -203,7 +221,7 @@ class TaskSession:
         if seen is not None:
             self._admit(seen)
             self._min_epoch = max(self._min_epoch, seen.epoch + 1)
-        self._acquire(is_known=seen is not None and seen.removed is None)
+        self._acquire(seen)
         try:
             self._load(seen)
         except BaseException as exc:
@@ -234,21 +252,24 @@ class TaskSession:
                 ", ".join(ignored),
             )
 
-    def _acquire(self, *, is_known: bool) -> None:
+    def _acquire(self, seen: Manifest | None) -> None:
         if self._spec.no_lock:
             return
         self.lock = BindLock(
             self._spec.io,
             lock_object_name(self._spec.task_id),
             self._spec.lock_timeout,
+            lease=self._spec.lease,
             min_epoch=self._min_epoch,
             clock=self._spec.clock,
         )
-        if is_known:
+        if seen is not None and seen.removed is None:
             self.lock.observe()
-        self.lock.acquire()
+        # Nobody can change a finished task, so a lock that its last owner left there guards nothing.
+        self.lock.acquire(at_once=seen is not None and seen.is_over)
         assert self.lock.owner is not None  # noqa: S101 - acquire() has just set it
         self.journal.owner, self.journal.epoch = self.lock.owner, self.lock.epoch
+        self.journal.check_held = self.lock.check_held
 
     def _load(self, seen: Manifest | None) -> None:
         if seen is None or seen.removed is not None:

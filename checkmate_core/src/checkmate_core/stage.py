@@ -104,6 +104,18 @@ class BaseStage(BaseModel, ABC, Generic[STAGE_STATE]):
     def cancel(self) -> None:
         """Clean up when the task is canceled while this is its first incomplete stage."""
 
+    def check_alive(self) -> None:
+        """Raise if the task is not this worker's any more. For the loops of a long stage.
+
+        Makes no request, so it can be called as often as one likes, from any thread.
+
+        Raises:
+            LockLostException: The lease ran out, or another owner has the task. Let it pass: the
+                engine ends the run with it and rolls nothing back.
+            TaskEngineException: The stage is not bound.
+        """
+        self.engine.check_alive()
+
     @property
     def engine(self) -> CheckMateEngine[Any, Any]:
         """The engine that the stage is bound to.

@@ -10,6 +10,7 @@ import json
 import logging
 from collections.abc import Callable
 from functools import partial
+from typing import TypeVar
 
 from tenacity import RetryCallState, Retrying, retry_if_exception_type
 from tenacity.stop import stop_after_attempt
@@ -24,6 +25,8 @@ from checkmate_core.errors import (
 )
 from checkmate_core.io.protocol import TaskIO
 from checkmate_core.types import ABSENT, Expect, StoredObject, Version
+
+T = TypeVar("T")
 
 _RESENDS = 4
 _log = logging.getLogger(__name__)
@@ -59,23 +62,26 @@ class CasWriter:
         """
         return self._resolve(partial(self._write_once, obj_name, data, write_id, expect))
 
-    def remove(self, obj_name: str, version: Version) -> None:
+    def remove(self, obj_name: str, version: Version) -> bool:
         """Remove the object if it still has ``version``; otherwise it is gone or another's, which will do.
+
+        Returns:
+            False where it was gone or another's already (or an unanswered request of ours had removed it).
 
         Raises:
             StorageUnavailableException: The store did not answer for good.
         """
 
-        def once() -> Version:
+        def once() -> bool:
             try:
                 self._io.remove(obj_name, expect=version)
             except VersionConflictException:
-                _log.debug("%s is gone or another's already", self._io.build_url(obj_name))
-            return version
+                return False
+            return True
 
-        self._resolve(once)
+        return self._resolve(once)
 
-    def _resolve(self, once: Callable[[], Version]) -> Version:
+    def _resolve(self, once: Callable[[], T]) -> T:
         try:
             return once()
         except StorageUnavailableException as exc:
