@@ -32,7 +32,7 @@ def test_it_is_held_and_released(io: TaskIO) -> None:
         assert entered is lock
         found = document(io, LOCK)
         assert found["owner"] == lock.owner is not None
-        assert (found["epoch"], found["lease_s"], found["pid"]) == (1, None, os.getpid())
+        assert (found["epoch"], found["lease_s"], found["pid"]) == (1, 60.0, os.getpid())
         assert lock.epoch == 1
     assert document(io, LOCK)["owner"] is None
     assert document(io, LOCK)["epoch"] == 1

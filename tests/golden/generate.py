@@ -9,13 +9,14 @@ of its own, and the old one stays.
 
 import itertools
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
 from checkmate_core import StageFailedException, TaskIO
+from checkmate_core.clock import Tick
 from checkmate_core.io.memory import MemoryTaskIO
 from checkmate_core.journal import TaskJournal
 from checkmate_core.process import ProcessIdentity
@@ -101,6 +102,7 @@ def write_store(io: TaskIO) -> None:
         removing.bind()
         with suppress(DiedError), patch.object(TaskJournal, "bury", _die):
             removing.session.remove_task()
+        _crash(cm_factory_golden(io, "leased", on_execute=_raise_in_work(DiedError()), lease=0.25))
 
 
 def golden_objects() -> dict[str, bytes]:

@@ -71,7 +71,11 @@ class GoldenTask(CheckMate[GoldenStage, dict[str, Any]]):
 
 
 def cm_factory_golden(
-    io: TaskIO | str, task_id: str, names: list[str] = PLAIN_NAMES, on_execute: Any = None
+    io: TaskIO | str,
+    task_id: str,
+    names: list[str] = PLAIN_NAMES,
+    on_execute: Any = None,
+    lease: float | None = None,
 ) -> GoldenTask:
     stages = [
         GoldenStage(
@@ -83,4 +87,4 @@ def cm_factory_golden(
         for index, name in enumerate(names)
     ]
     policy = RetryPolicy.exponential(2.0, cap=30.0, jitter=0.0, retry_on=(OSError,))
-    return GoldenTask(io, task_id, stages, retry_policy=policy, max_attempts=3)
+    return GoldenTask(io, task_id, stages, retry_policy=policy, max_attempts=3, lease=lease)

@@ -74,6 +74,7 @@ def test_all_tasks_are_listed_and_looking_changes_nothing(url: str) -> None:
         "enqueued": ("CREATED", False),
         "failed": ("ERROR", False),
         "interrupted": ("RUNNING", False),
+        "leased": ("RUNNING", False),
         "removing": ("CREATED", True),
         "retrying": ("RETRY", False),
     }
@@ -163,6 +164,13 @@ def test_a_crashed_task_stays_locked_until_it_is_unlocked(
     epochs = [entry.epoch for entry in found.stages[1].history]
     assert epochs[0] == 1
     assert all(epoch and epoch > 1 for epoch in epochs[-2:])
+
+
+def test_a_crashed_task_with_a_lease_is_free_once_that_has_run_out(url: str, executed: list[str]) -> None:
+    task = cm_factory_golden(url, "leased")
+    assert task.run(wait=60.0) == RESULT
+    assert executed == PLAIN_NAMES[1:]
+    assert [entry.epoch for entry in TaskStore(url).get("leased").stages[1].history] == [1, 2, 2]
 
 
 def test_a_canceled_task_stays_canceled(url: str, executed: list[str]) -> None:

@@ -209,7 +209,7 @@ class CheckMateEngine(TaskInspection[STAGE, STAGE_RESULT]):
         session = self.session
         try:
             if clean or self.auto_cleanup:
-                session.check_process()
+                session.check_held()
                 session.remove_task()
         finally:
             self.stages, self._session = self._fresh_stages(), None
@@ -316,7 +316,7 @@ class CheckMateEngine(TaskInspection[STAGE, STAGE_RESULT]):
             )
 
     def _run(self, plan: Plan) -> None:
-        self.session.check_process()
+        self.check_alive()
         drive(plan, self.clock)
 
     def _fresh_stages(self) -> list[STAGE]:

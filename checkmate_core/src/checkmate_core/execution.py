@@ -108,7 +108,6 @@ def cancel_plan(engine: CheckMateEngine[Any, Any]) -> Plan:
         engine.check_cancelable()
         stage = engine.stages[engine.first_unfinished()]
         begin = engine.clock.now()
-        engine.check_alive()
         try:
             yield Work(stage.cancel)
         except Exception as exc:

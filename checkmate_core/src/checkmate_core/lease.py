@@ -8,7 +8,6 @@ alone: what keeps a holder harmless that does not notice is the fence (see `Task
 
 import logging
 import random
-import threading
 import weakref
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -65,8 +64,8 @@ class HeldLock:
         self._clock = clock
         self._writer = CasWriter(task_io, clock)
         self._lease = record.lease_s
-        # Guards what follows; never held during a request.
-        self._mutex = threading.Lock()
+        # No mutex guards these: each is set whole, a loss is never unset, and whoever is misled about
+        # the version meets a conflict and reads it. So nothing has to be repaired in a forked child.
         self._version = version
         self._sent = sent
         self._lost: str | None = None
@@ -86,8 +85,14 @@ class HeldLock:
     @property
     def lost(self) -> str | None:
         """Why the lock is not held any more, in words; None while it is."""
-        with self._mutex:
-            return self._judge()
+        if self._lost is None and self._lease is not None and not self._is_released:
+            silent = self._clock.monotonic() - self._sent
+            if silent > self._lease * (1 - MARGIN):
+                self._lost = (
+                    f"it was last renewed {silent:.1f} s ago and its lease is {self._lease:g} s (this process was "
+                    "paused, or the store could not be reached)"
+                )
+        return self._lost
 
     def check(self) -> None:
         """Raise if the lock is lost.
@@ -113,11 +118,10 @@ class HeldLock:
                 held.
         """
         self._end_renewal()
-        with self._mutex:
-            self._is_released = True
-            if self._is_replaced:
-                return
-            version = self._version
+        self._is_released = True
+        if self._is_replaced:
+            return
+        version = self._version
         while not self._give_back(version, finished=finished):
             # Nobody else writes under our identity: what stands there is a renewal that was under
             # way, or had been given up and arrived after all, and there are only so many of them.
@@ -148,37 +152,24 @@ class HeldLock:
 
     def _renew(self) -> float | None:
         sent = self._clock.monotonic()
-        with self._mutex:
-            if self._is_released or self._judge():
-                return None
-            version = self._version
+        if self._is_released or self.lost:
+            return None
         record = renewed(self.record, datetime.fromtimestamp(self._clock.now(), UTC))
         try:
-            version = self._writer.write(self._obj_name, record.encode(), record.write_id, expect=version)
+            version = self._writer.write(
+                self._obj_name, record.encode(), record.write_id, expect=self._version
+            )
         except VersionConflictException:
             # An earlier renewal, given up without an answer, may have arrived. When it was sent is not
             # known any more, so it does not prolong the lease: the next one does.
             found = read_lock_version(self._task_io, self._obj_name)
-            with self._mutex:
-                if found is None or found[1].owner != record.owner:
-                    return self._lose_to(found[1] if found else None)
-                self._version = found[0]
-            return self._pause(12)
-        with self._mutex:
-            if self._judge():
+            if found is None or found[1].owner != record.owner:
+                self._lose_to(found[1] if found else None)
                 return None
-            self.record, self._version, self._sent = record, version, sent
+            self._version = found[0]
+            return self._pause(12)
+        self.record, self._version, self._sent = record, version, sent
         return self._pause(3)
-
-    def _judge(self) -> str | None:
-        if self._lost is None and self._lease is not None and not self._is_released:
-            silent = self._clock.monotonic() - self._sent
-            if silent > self._lease * (1 - MARGIN):
-                self._lost = (
-                    f"it was last renewed {silent:.1f} s ago and its lease is {self._lease:g} s (this process was "
-                    "paused, or the store could not be reached)"
-                )
-        return self._lost
 
     def _lose_to(self, found: LockRecord | None) -> None:
         if self._is_released:

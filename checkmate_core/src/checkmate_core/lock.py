@@ -260,9 +260,7 @@ class BindLock:
         except BaseException:
             self._abandon(record, expect)
             raise
-        self._held = HeldLock(
-            self.task_io, self.obj_name, record, version, sent=sent, clock=self._clock
-        )
+        self._held = HeldLock(self.task_io, self.obj_name, record, version, sent=sent, clock=self._clock)
         self._seen = None
         self.owner, self.epoch = record.owner, record.epoch
         self._is_locked, self._pid = True, os.getpid()
@@ -319,7 +317,8 @@ def _describe_wait(url: str, record: LockRecord) -> str:
     fix = (
         "if that process is surely gone, release it with `checkmate unlock`"
         if record.lease_s is None
-        else f"if that process is gone, the lock is free once it was silent for {record.lease_s:g} s"
+        else f"if that process is gone, the lock is free once it has been silent for {record.lease_s:g} s, or at once "
+        "by `checkmate unlock`"
     )
     return f"{url} is held by {record.describe_holder()}. Wait for it (bind_lock_timeout=…); {fix}"
 
