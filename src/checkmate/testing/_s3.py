@@ -1,78 +1,23 @@
-"""Pytest fixtures of throw-away stores, and the conformance kit.
-
-Ask for them in the ``conftest.py`` beside your ``pyproject.toml``:
-
-    pytest_plugins = ["checkmate.testing"]
-
-- ``checkmate_memory_url``, ``checkmate_file_url``, ``checkmate_s3_url``: the URL of an empty store
-  that is this test's own and needs no further options.
-- ``checkmate_s3_server``: endpoint of the S3 server behind the latter: moto's, in this process, on
-  127.0.0.1. (Moto's in-process mock is of no use: s3fs does not go through what it patches.)
-- What the races of a `TaskIOConformance` prove is recorded with each of its tests as the property
-  ``races`` and printed below the results.
-"""
+"""Moto's S3 server, in this process."""
 
 import io
 import logging
 import os
 import threading
 import uuid
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from checkmate_core.io.memory import MemoryTaskIO
-from checkmate_core.io.registry import open_task_io
-from checkmate_core.testing import (
-    CountingTaskIO,
-    FailedCase,
-    FaultyTaskIO,
-    RaceEvidence,
-    RawStore,
-    Subject,
-    TaskIOConformance,
-    run_conformance,
-)
+import pytest
 
-_FIX = "pip install 'checkmate[testing]'"
-
-try:
-    import pytest
-except ImportError as exc:
-    raise ImportError(f"checkmate.testing needs pytest: {_FIX}") from exc
+from checkmate.testing._fix import FIX
+from checkmate.testing._loopback import bypass_proxies
 
 if TYPE_CHECKING:
     from moto.server import ThreadedMotoServer
 
-__all__ = [
-    "CountingTaskIO",
-    "FailedCase",
-    "FaultyTaskIO",
-    "RaceEvidence",
-    "RawStore",
-    "Subject",
-    "TaskIOConformance",
-    "run_conformance",
-]
-
 _REGION = "us-east-1"
-_RACES = "races"
-
-
-@pytest.fixture
-def checkmate_memory_url() -> Iterator[str]:
-    """The URL of an empty store in this process's memory; its objects are gone after the test."""
-    url = f"memory://test-{uuid.uuid4().hex}"
-    yield url
-    store = open_task_io(url)
-    if isinstance(store, MemoryTaskIO):
-        store.objects.clear()
-
-
-@pytest.fixture
-def checkmate_file_url(tmp_path: Path) -> str:
-    """The URL of an empty store below the test's own temporary folder."""
-    return (tmp_path / "checkmate-store").as_uri()
 
 
 @pytest.fixture(scope="session")
@@ -118,30 +63,6 @@ def checkmate_s3_url(
         s3.close()
 
 
-@pytest.hookimpl(wrapper=True)
-def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
-    """Record what the races of a conformance subject prove."""
-    subject = getattr(item, "funcargs", {}).get("subject")
-    if isinstance(subject, Subject):
-        item.user_properties.append((_RACES, f"{item.nodeid.rpartition('::')[0]}: {subject.races}"))
-    return (yield)
-
-
-def pytest_terminal_summary(terminalreporter: "pytest.TerminalReporter") -> None:
-    """Print, once for each backend, what its races prove."""
-    evidence = {
-        text: None
-        for reports in terminalreporter.stats.values()
-        for report in reports
-        for name, text in getattr(report, "user_properties", ())
-        if name == _RACES
-    }
-    if evidence:
-        terminalreporter.section("what the races prove")
-        for text in evidence:
-            terminalreporter.write_line(str(text))
-
-
 def _moto_server(patch: pytest.MonkeyPatch) -> "ThreadedMotoServer":
     try:
         from moto.moto_server.werkzeug_app import DomainDispatcherApplication
@@ -149,7 +70,7 @@ def _moto_server(patch: pytest.MonkeyPatch) -> "ThreadedMotoServer":
 
         import checkmate_io_s3  # noqa: F401 - a missing backend should be named here, not in a test
     except ImportError as exc:
-        raise ImportError(f"the S3 fixtures of checkmate.testing need more: {_FIX} ({exc})") from exc
+        raise ImportError(f"the S3 fixtures of checkmate.testing need more: {FIX} ({exc})") from exc
     answer = _one_request_at_a_time(DomainDispatcherApplication.__call__)
     patch.setattr(DomainDispatcherApplication, "__call__", answer)
     return ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
@@ -178,7 +99,4 @@ def _isolate_aws(monkeypatch: pytest.MonkeyPatch, nowhere: Path) -> None:
     monkeypatch.setenv("AWS_CONFIG_FILE", str(nowhere))
     monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(nowhere))
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
-    # A proxy of the environment has no way to this machine's loopback.
-    for name in ("NO_PROXY", "no_proxy"):
-        others = os.environ.get(name)
-        monkeypatch.setenv(name, f"127.0.0.1,{others}" if others else "127.0.0.1")
+    bypass_proxies(monkeypatch)
