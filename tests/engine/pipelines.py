@@ -202,6 +202,10 @@ class Witness:
     def capabilities(self) -> frozenset[Capability]:
         return self.io.capabilities
 
+    @property
+    def probe_scope(self) -> str | None:
+        return self.io.probe_scope
+
     def build_url(self, obj_name: str) -> str:
         return self.io.build_url(obj_name)
 

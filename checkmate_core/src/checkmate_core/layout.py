@@ -4,6 +4,7 @@
     <task_id>/stages/000-<stage>.json    one per stage
     <task_id>/artifacts/<sha256>         large values
     _locks/<task_id>.lock                the bind lock
+    _probe/<uuid>                        of a probe of the store, while it lasts; no task's
 
 Task ids and stage names are the user's; nothing in them can leave the base URL.
 """
@@ -12,12 +13,14 @@ import re
 from hashlib import sha256
 from typing import Final
 from urllib.parse import quote
+from uuid import uuid4
 
 from checkmate_core.errors import TaskEngineException
 
 STAGE_NAME_MAX_LENGTH: Final = 150
 LOCK_EXTENSION: Final = "lock"
 LOCKS_PREFIX: Final = "_locks/"
+PROBE_PREFIX: Final = "_probe/"
 MANIFEST_NAME: Final = "task.json"
 
 _TASK_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}", re.ASCII)
@@ -68,6 +71,11 @@ def stage_object_name(task_id: str, index: int, stage_name: str) -> str:
 def lock_object_name(task_id: str) -> str:
     """Name of the bind lock's object."""
     return f"{LOCKS_PREFIX}{task_id}.{LOCK_EXTENSION}"
+
+
+def probe_object_name() -> str:
+    """A name that nobody else has, for finding out what the store does."""
+    return f"{PROBE_PREFIX}{uuid4().hex}"
 
 
 def task_id_of(obj_name: str) -> str | None:

@@ -31,6 +31,7 @@ from checkmate_core.io.cas import CasWriter
 from checkmate_core.io.protocol import TaskIO
 from checkmate_core.lease import HeldLock
 from checkmate_core.lock_record import LockRecord, read_lock_version, released
+from checkmate_core.probe import require_honest_conditions
 from checkmate_core.process import ProcessIdentity
 from checkmate_core.takeover import LockWatch, Sighting, sight_lock
 from checkmate_core.types import ABSENT, Capability, Expect, Version
@@ -164,7 +165,9 @@ class BindLock:
                 holder.
             CorruptObjectException: The lock object cannot be read; never guessed to be free.
             StorageUnavailableException: The store did not answer for good.
+            UnsupportedBackendException: The store ignores the conditions that a lock is made of.
         """
+        require_honest_conditions(self.task_io)
         deadline = self._clock.monotonic() + (self.acquire_timeout or 0.0)
         Retrying(
             retry=retry_if_exception_type(BindException),

@@ -56,6 +56,7 @@ class LocalTaskIO:
 
     url_options: ClassVar[frozenset[str]] = frozenset()
     capabilities = frozenset(Capability)
+    probe_scope: str | None = None
     lock_timeout: float = 30.0
 
     def __init__(self, folder: str | os.PathLike[str], *, lock_timeout: float | None = None) -> None:

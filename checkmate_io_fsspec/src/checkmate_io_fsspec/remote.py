@@ -7,6 +7,7 @@ import weakref
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from typing import Any, ClassVar, Self, TypeVar, cast
+from urllib.parse import urlsplit
 
 from fsspec.asyn import reset_lock, sync
 
@@ -116,6 +117,10 @@ class RemoteTaskIO(ABC):
         """A new, connected fsspec filesystem. May be slow; is called once per process."""
 
     @abstractmethod
+    async def _foreign_endpoint(self, filesystem: Any) -> str | None:
+        """Where requests go to; None where that is the provider's own service. Makes no request."""
+
+    @abstractmethod
     async def _exists(self, filesystem: Any, key: str) -> bool: ...
 
     @abstractmethod
@@ -144,6 +149,14 @@ class RemoteTaskIO(ABC):
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.base_url!r})"
+
+    @property
+    def probe_scope(self) -> str | None:
+        endpoint = self._guard("open", self.base_url, ANY, self._foreign_endpoint)
+        if endpoint is None:
+            return None
+        parts = urlsplit(endpoint)
+        return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path} {self.bucket}"
 
     def build_url(self, obj_name: str) -> str:
         return f"{self.base_url}/{check_object_name(obj_name)}"

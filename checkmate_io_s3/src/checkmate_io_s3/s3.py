@@ -25,6 +25,8 @@ from checkmate_io_s3._errors import error_code, failure
 # Legacy buckets may hold capitals and underscores; what the service itself refuses is its to say.
 _BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{1,254}")
 
+_AMAZON = (".amazonaws.com", ".amazonaws.com.cn")
+
 # Three attempts of the SDK and none of s3fs's own, which would multiply them to fifteen: enough for a
 # transient 503, and an endpoint that is not there is reported within some seconds.
 _CONFIG = {
@@ -92,6 +94,11 @@ class S3TaskIO(RemoteTaskIO):
 
     # The SDK's client is called directly: s3fs drops parameters that an old SDK does not know, and a
     # dropped condition would be an unconditional write. The SDK refuses them.
+
+    async def _foreign_endpoint(self, filesystem: S3FileSystem) -> str | None:
+        # The client's own word: the option, the environment or a profile may have set it.
+        endpoint: str = (await filesystem.set_session()).meta.endpoint_url
+        return None if (urlsplit(endpoint).hostname or "").endswith(_AMAZON) else endpoint
 
     async def _exists(self, filesystem: S3FileSystem, key: str) -> bool:
         # Not HEAD: its 404 has no body and so does not tell a missing bucket from a missing object.

@@ -154,6 +154,18 @@ class TheBaseUrlCarriesASecret(SoundIO):
         return f"{self.base_url}/{self.inner.build_url(obj_name).rpartition('://planted/')[2]}"
 
 
+@caught_by("errors")
+class TheScopeOfAProbeCarriesASecret(SoundIO):
+    SCOPE = "http://planted/hunter2 planted"
+
+
+@caught_by("errors")
+class TheScopeOfAProbeIsAnotherForEveryClient(SoundIO):
+    @property
+    def probe_scope(self) -> str | None:
+        return f"http://planted {id(self)}"
+
+
 @caught_by("processes")
 class DeadAfterAFork(SoundIO):
     def __init__(self, world: World) -> None:

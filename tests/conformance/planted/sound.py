@@ -33,6 +33,7 @@ class SoundIO:
     CAPABILITIES = frozenset(Capability)
     # What the author of the subject expects, if that is something else.
     EXPECTED: frozenset[Capability] | None = None
+    SCOPE: str | None = "http://planted planted"
 
     def __init__(self, world: World) -> None:
         self.world = world
@@ -45,6 +46,10 @@ class SoundIO:
     @property
     def capabilities(self) -> frozenset[Capability]:
         return self.CAPABILITIES
+
+    @property
+    def probe_scope(self) -> str | None:
+        return self.SCOPE
 
     def build_url(self, obj_name: str) -> str:
         return self.inner.build_url(obj_name)

@@ -40,6 +40,7 @@ class MemoryTaskIO:
 
     url_options: ClassVar[frozenset[str]] = frozenset()
     capabilities = frozenset(Capability)
+    probe_scope: str | None = None
 
     def __init__(self, base_url: str = "memory://") -> None:
         self.base_url = base_url if base_url.endswith("://") else base_url.rstrip("/")

@@ -37,6 +37,18 @@ class TaskIO(Protocol):
         """What this store does atomically."""
         ...
 
+    @property
+    def probe_scope(self) -> str | None:
+        """What a probe of this store's conditional writes speaks for: endpoint and bucket.
+
+        None where the store is known to honour them (memory, local files, a provider's own
+        endpoint), so that no probe is made. Safe to print: no credentials. Makes no request.
+
+        Raises:
+            StorageUnavailableException: The client cannot be made, for example without credentials.
+        """
+        ...
+
     def build_url(self, obj_name: str) -> str:
         """The URL of one object, without query and credentials."""
         ...

@@ -82,6 +82,10 @@ class CountingTaskIO:
     def capabilities(self) -> frozenset[Capability]:
         return self._io.capabilities
 
+    @property
+    def probe_scope(self) -> str | None:
+        return self._io.probe_scope
+
     def build_url(self, obj_name: str) -> str:
         return self._io.build_url(obj_name)
 

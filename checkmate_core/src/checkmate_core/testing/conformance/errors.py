@@ -104,6 +104,13 @@ class ErrorCases:
         for text in (base, url, repr(subject.io), str(subject.io)):
             _check_no_secret(subject, text)
 
+    def test_the_scope_of_a_probe_is_safe_to_print(self, subject: Subject) -> None:
+        scope = subject.io.probe_scope
+        check(scope is None or (isinstance(scope, str) and scope != ""), f"probe_scope is {scope!r}")
+        check_equal(subject.reopen().probe_scope, scope, "the probe_scope of a second client")
+        check("?" not in (scope or "") and "@" not in (scope or ""), f"{scope!r} carries a query or a user")
+        _check_no_secret(subject, scope or "")
+
     def test_a_second_client_has_the_same_urls(self, subject: Subject) -> None:
         second = subject.reopen()
         check(second is not subject.io, "reopen gives the same client again")
