@@ -4,10 +4,12 @@ import os
 import signal
 import stat
 import sys
+import tempfile
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
+from fnmatch import fnmatch
 from pathlib import Path
 
 import pytest
@@ -290,6 +292,61 @@ for operation in (store.read, store.exists, store.remove, lambda n: store.write(
         assert [other.hear() for _ in range(5)] == ["True True True"] * 5
     base(store).chmod(0o700)
     assert store.read("t/x").data == b"1"
+
+
+@pytest.fixture
+def open_folder() -> Iterator[Path]:
+    """A folder that every user can reach, as pytest's are not."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        folder.chmod(0o777)
+        yield folder
+        for each in [path for path in (folder / "base", *folder.rglob("*")) if path.is_dir()]:
+            each.chmod(0o777)
+
+
+@pytest.mark.parametrize(
+    ("denied", "mode", "operation", "obstacle"),
+    [
+        (".", 0o666, "read", "folder . enter it (x)"),
+        ("t", 0o666, "exists", "folder t enter it (x)"),
+        ("t/x", 0o222, "read", "file t/x read it (r)"),
+        ("t", 0o111, "list", "folder t list and enter it (rx)"),
+        ("t", 0o555, "create", "folder t write and enter it (wx)"),
+        ("t", 0o555, "swap", "folder t write and enter it (wx)"),
+        ("t", 0o555, "remove", "folder t write and enter it (wx)"),
+        (".", 0o555, "create elsewhere", "folder . write and enter it (wx)"),
+        (".checkmate/tmp", 0o555, "swap", "folder .checkmate/tmp write and enter it (wx)"),
+        (".checkmate/locks/*", 0o444, "swap", "file .checkmate/locks/* read and write it (rw)"),
+    ],
+)
+def test_a_denied_operation_names_the_obstacle_and_the_right(
+    open_folder: Path, denied: str, mode: int, operation: str, obstacle: str
+) -> None:
+    store = LocalTaskIO(open_folder / "base")
+    store.write("t/x", b"1")
+    for path in (base(store), *base(store).rglob("*")):
+        path.chmod(0o777)
+    for path in base(store).glob(denied) if "*" in denied else [base(store) / denied]:
+        path.chmod(mode)
+    source = """
+OPERATIONS = {"read": lambda: store.read("t/x"), "exists": lambda: store.exists("t/x"),
+    "list": lambda: list(store.list()), "create": lambda: store.write("t/y", b"2", expect=ABSENT),
+    "swap": lambda: store.write("t/x", b"2", expect=store.read("t/x").version),
+    "remove": lambda: store.remove("t/x"), "create elsewhere": lambda: store.write("u/y", b"2", expect=ABSENT)}
+if os.geteuid() == 0: os.setuid(65534)  # root may do anything
+try: OPERATIONS[sys.argv[2]]()
+except StorageUnavailableException as exc: say(exc)
+"""
+    with script(OPEN + source, str(base(store)), operation) as other:
+        message = other.hear()
+    kind, name, right = obstacle.split(" ", 2)
+    assert "EACCES" in message
+    user = os.geteuid() or 65534
+    assert f"; give user {user} access to the {kind} {base(store)}" in message
+    path = message.partition(f"access to the {kind} ")[2].partition(":")[0]
+    assert fnmatch(path, str(base(store) / name)), message
+    assert f"the right to {right}; or use another base URL" in message
 
 
 def test_a_full_disk_leaves_the_old_object_and_no_rest(store: LocalTaskIO) -> None:

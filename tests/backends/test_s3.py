@@ -227,13 +227,44 @@ def _http(moment: datetime) -> str:
     return format_datetime(moment, usegmt=True)
 
 
+# Endpoints
+
+
+@pytest.mark.usefixtures("no_credentials")
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"region": "eu-west-1"},
+        {"region": "cn-north-1"},
+        {"endpoint_url": "https://vpce-1.s3.eu-west-1.vpce.amazonaws.com"},
+    ],
+)
+def test_amazons_own_endpoint_needs_no_probe(options: dict[str, str]) -> None:
+    assert S3TaskIO.from_base_url("s3://tasks/jobs", **options).probe_scope is None
+
+
+@pytest.mark.usefixtures("no_credentials")
+@pytest.mark.parametrize(
+    "host",
+    ["127.0.0.1:9000", "minio", "s3.amazonaws.com.example.org", "notamazonaws.com", "amazonaws.com.example"],
+)
+def test_any_other_endpoint_does_wherever_it_is_set(host: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    endpoint, url = f"http://{host}", "s3://tasks/jobs"
+    option = S3TaskIO.from_base_url(url, endpoint_url=endpoint)
+    client = S3TaskIO.from_base_url(url, client_kwargs={"endpoint_url": endpoint})
+    monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://{KEY}:{SECRET}@{host}")
+    environment = S3TaskIO.from_base_url(url)
+    assert option.probe_scope == client.probe_scope == environment.probe_scope == f"{endpoint} tasks"
+
+
 # Answers
 
 
 @pytest.mark.parametrize(
     ("status", "code", "hint"),
     [
-        (403, "AccessDenied", "s3:PutObject"),
+        (403, "AccessDenied", "grant these credentials s3:"),
         (403, "InvalidAccessKeyId", "access key is unknown"),
         (403, "SignatureDoesNotMatch", "secret does not belong"),
         (400, "ExpiredToken", "token has run out"),
@@ -262,6 +293,31 @@ def test_a_refusal_is_unavailability_with_the_fix(
         assert "s3://tasks/jobs" in message
         assert caught.value.__cause__ is not None
         assert not any(secret in message for secret in (KEY, SECRET, TOKEN, told.endpoint))
+
+
+OBJECTS = "arn:aws:s3:::tasks/jobs/*"
+
+
+@pytest.mark.parametrize("code", ["AccessDenied", None])
+@pytest.mark.parametrize(
+    ("operation", "permission"),
+    [
+        *[(name, f"s3:GetObject on {OBJECTS}") for name in ("exists", "read", "read_many")],
+        *[(name, "s3:ListBucket on arn:aws:s3:::tasks") for name in ("exists", "read", "read_many", "list")],
+        *[(name, f"s3:PutObject on {OBJECTS}") for name in ("write", "create", "swap")],
+        *[(name, f"s3:DeleteObject on {OBJECTS}") for name in ("remove", "remove_if")],
+    ],
+)
+def test_a_forbidden_operation_names_the_permission_that_it_lacks(
+    told: Answering, operation: str, permission: str, code: str | None
+) -> None:
+    told.will(403, code)
+    with pytest.raises(StorageUnavailableException) as caught:
+        OPERATIONS[operation](opened(told.endpoint))
+    message = str(caught.value)
+    assert permission in message
+    named = {"s3:GetObject", "s3:PutObject", "s3:DeleteObject"} & {*message.split()}
+    assert len(named) == (operation != "list"), message
 
 
 @pytest.mark.parametrize("code", ["PreconditionFailed", None, "<html>"])

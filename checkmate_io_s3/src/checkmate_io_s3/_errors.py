@@ -28,8 +28,6 @@ _CREDENTIALS = (
     "pass key= and secret= (and token=), name a profile, or set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
 )
 _FIXES = {
-    "AccessDenied": "grant these credentials s3:GetObject, s3:PutObject, s3:DeleteObject on the objects "
-    "and s3:ListBucket on the bucket (without ListBucket, a missing object reads as forbidden)",
     "InvalidAccessKeyId": f"the access key is unknown there: {_CREDENTIALS}",
     "SignatureDoesNotMatch": f"the secret does not belong to the access key: {_CREDENTIALS}",
     "ExpiredToken": "the session token has run out: get new credentials",
@@ -51,6 +49,7 @@ _FIXES = {
     "QuotaExceeded": "the bucket is full: free some space or have its quota raised",
     "XMinioStorageFull": "the server's disk is full: free some space",
 }
+_ACTIONS = {"write": "s3:PutObject", "remove": "s3:DeleteObject"}
 # Where the answer has no readable body the SDK puts the status in the code's place. A bare 404 is not
 # among these: S3 says what is missing, and a web server that is no S3 must not look like an empty bucket.
 _BY_STATUS = {
@@ -78,7 +77,9 @@ def error_code(exc: BaseException) -> str | None:
     return None
 
 
-def failure(exc: Exception, what: str, url: str, bucket: str, expect: Expect) -> TaskIOException | None:
+def failure(
+    exc: Exception, what: str, url: str, bucket: str, prefix: str, expect: Expect
+) -> TaskIOException | None:
     """The error of the core that ``exc`` means, or None where nothing more is known about it.
 
     Messages are made of codes: what the service says in its own words may repeat a credential.
@@ -104,7 +105,21 @@ def failure(exc: Exception, what: str, url: str, bucket: str, expect: Expect) ->
             "Use one that does, or no_lock=True without any protection against a second run."
         )
     fix = _FIXES.get(code, "check the service's status, and the URL and its options")
+    if code == "AccessDenied":
+        fix = _missing_permission(what, f"arn:aws:s3:::{bucket}", prefix)
     return StorageUnavailableException(f"cannot {what} {url}: the service answered {code}; {fix}.")
+
+
+def _missing_permission(what: str, bucket: str, prefix: str) -> str:
+    if what == "list":
+        return f"grant these credentials s3:ListBucket on {bucket}"
+    objects = f"{bucket}/{prefix}*"
+    if what in _ACTIONS:
+        return f"grant these credentials {_ACTIONS[what]} on {objects}"
+    return (
+        f"grant these credentials s3:GetObject on {objects}, and s3:ListBucket on {bucket}, without which a "
+        "missing object reads as forbidden"
+    )
 
 
 def _without_answer(exc: Exception, what: str, url: str) -> TaskIOException | None:

@@ -150,7 +150,8 @@ class S3TaskIO(RemoteTaskIO):
         return page, reply.get("NextContinuationToken") if reply.get("IsTruncated") else None
 
     def _failure(self, exc: Exception, what: str, url: str, expect: Expect) -> TaskIOException:
-        return failure(exc, what, url, self.bucket, expect) or super()._failure(exc, what, url, expect)
+        known = failure(exc, what, url, self.bucket, self.prefix, expect)
+        return known or super()._failure(exc, what, url, expect)
 
 
 def _check_options(options: Mapping[str, Any]) -> None:
