@@ -1,7 +1,8 @@
-"""The command line: `checkmate demo | ls | show | dump | unlock | version`.
+"""The command line: `checkmate demo | doctor | ls | show | dump | unlock | version`.
 
 Exit codes: 0 done, 1 any other error, 2 wrong usage, 3 no such task, 4 locked or lost to another
-owner, 5 the store failed, 6 the stored task does not fit. Results go to stdout, errors to stderr.
+owner, 5 the store failed or may not hold locks, 6 the stored task does not fit. Results go to stdout,
+errors to stderr.
 """
 
 import json
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
     from checkmate_core import StageView, TaskView
 
 # Listed by name so that no command pays for the imports of another.
-_LAZY = {"demo": ("checkmate.demo", "demo")}
+_LAZY = {"demo": ("checkmate.demo", "demo"), "doctor": ("checkmate.doctor", "doctor")}
 
 
 class _Group(click.Group):

@@ -43,6 +43,7 @@ def _missing_right(what: str, exc: PermissionError) -> str:
     path = exc.filename2 or exc.filename
     if not isinstance(path, str):
         return "give this user access to the folder, or use another base URL"
+    path = os.path.normpath(path)
     # What lies in a folder that cannot be entered does not seem to exist: so this finds the obstacle.
     while not os.path.exists(path) and path != os.path.dirname(path):
         path = os.path.dirname(path)
