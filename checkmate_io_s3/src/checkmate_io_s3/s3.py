@@ -18,8 +18,8 @@ from checkmate_core.types import (
     StoredObject,
     Version,
 )
+from checkmate_io_fsspec.closing import close_in_place
 from checkmate_io_fsspec.remote import RemoteTaskIO
-from checkmate_io_s3._closing import close_in_place
 from checkmate_io_s3._errors import error_code, failure
 
 # Legacy buckets may hold capitals and underscores; what the service itself refuses is its to say.
