@@ -113,3 +113,20 @@ def test_the_first_stage_gets_a_reference_and_the_others_a_deep_copy(io: TaskIO)
     with engine_for(io, steps(action=action)) as engine:
         engine.execute()
     assert same == [True, False, False]
+
+
+def test_a_resumed_task_has_the_inputs_it_was_created_with(io: TaskIO) -> None:
+    """Also in the stages that never began, whatever the templates of the resuming process hold."""
+
+    def templates(source: str) -> list[Step]:
+        return [Step(stage_name=name, state=Notes(source=f"{source} {name}")) for name in "ab"]
+
+    with engine_for(io, templates("stored")):
+        pass
+    with engine_for(io, templates("given")) as engine:
+        assert [stage.status for stage in engine.stages] == [StageStatus.CREATED] * 2
+        assert [stage.state.source for stage in engine.stages] == ["stored a", "stored b"]
+        assert engine.check_sync()
+        engine.execute()
+        assert [stage.state.source for stage in engine.stages] == ["stored a", "stored b"]
+    assert [stage.state.source for stage in engine.stages] == ["given a", "given b"], "the templates are restored"

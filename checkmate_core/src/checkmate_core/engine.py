@@ -266,7 +266,7 @@ class CheckMateEngine(TaskInspection[STAGE, STAGE_RESULT]):
             _log.exception("state_update_hook failed at stage %r of task %s", stage.stage_name, self.task_id)
 
     def stored_state(self, stage: BaseStage[Any]) -> BaseStageState | None:
-        """What is stored of the stage, None if it never began. For `BaseStage.bind_to_engine`."""
+        """What is stored of the stage, None if it is new. For `BaseStage.bind_to_engine`."""
         return self.session.stored_state(self.index_of(stage), type(stage.state))
 
     def adopt(self, stage: BaseStage[Any], record: StageRecord) -> None:

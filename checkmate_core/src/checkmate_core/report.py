@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
 from checkmate_core.errors import TaskEngineException
 from checkmate_core.journal import StaleViewError, TaskJournal
-from checkmate_core.record import dump_state
+from checkmate_core.record import dump_state, load_state
 from checkmate_core.state import BaseStageState, StageStateHistoryEntry
 from checkmate_core.status import StageStatus, _StageStateMachine
 
@@ -113,20 +113,22 @@ def render_task(task_id: str, sections: Sequence[StageSection], color: str = "",
 
 def _stored_states(engine: TaskInspection[Any, Any]) -> list[BaseStageState]:
     names = [stage.gen_obj_name(engine) for stage in engine.stages]
+    journal = TaskJournal(engine.io, engine.task_id, is_fenced=False)
+    created = {"status": StageStatus.CREATED}
     try:
-        records = TaskJournal(engine.io, engine.task_id, is_fenced=False).read_all(names)
+        records = journal.read_all(names)
     except StaleViewError:
-        records = dict.fromkeys(names)
-    states = []
-    for stage, template, name in zip(engine.stages, engine.task_state.stage_templates, names, strict=True):
-        record = records[name]
-        if record is None:
-            # Never begun: what a bind would make of the template.
-            state = template.state.model_copy(deep=True, update={"status": StageStatus.CREATED})
-        else:
-            state = record.load_state(type(stage.state), engine.io.build_url(name))
-        states.append(state)
-    return states
+        # Not stored: what a bind would make of the templates.
+        templates = engine.task_state.stage_templates
+        return [template.state.model_copy(deep=True, update=created) for template in templates]
+    return [
+        load_state(type(stage.state), {**inputs["state"], **created}, journal.url)
+        if record is None
+        else record.load_state(type(stage.state), engine.io.build_url(name))
+        for (name, record), stage, inputs in zip(
+            records.items(), engine.stages, journal.manifest.stage_templates, strict=True
+        )
+    ]
 
 
 def _in_order(value: Any, dumped: Any) -> Any:

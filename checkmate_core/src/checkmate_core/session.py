@@ -18,7 +18,7 @@ from checkmate_core.journal import StageChangedError, StaleViewError, TaskJourna
 from checkmate_core.layout import lock_object_name, stage_object_name
 from checkmate_core.lock import BindLock
 from checkmate_core.manifest import Manifest, check_same_task, dump_templates
-from checkmate_core.record import StageRecord, check_readable, dump_state
+from checkmate_core.record import StageRecord, check_readable, dump_state, load_state
 from checkmate_core.stage import BaseStage
 from checkmate_core.state import STAGE_STATE, BaseStageState
 from checkmate_core.status import StageStatus
@@ -90,6 +90,7 @@ class TaskSession:
             for index, stage in enumerate(spec.stages)
         ]
         self._is_new = spec.is_new
+        self._is_created_here = False
         self._min_epoch = 1
         self.lock: BindLock | None = None
         self.records: list[StageRecord | None] = []
@@ -114,15 +115,19 @@ class TaskSession:
         return self.journal.manifest.is_over
 
     def stored_state(self, index: int, state_class: type[STAGE_STATE]) -> STAGE_STATE | None:
-        """What is stored of a stage; None if it never began.
+        """What is stored of a stage; of one that never began, the inputs that the task was created with.
+
+        None if this session created the task: then they are what its templates hold.
 
         Raises:
             IncompatibleTaskException: It does not fit the class.
         """
         record = self.records[index]
-        if record is None:
+        if record is not None:
+            return record.load_state(state_class, self._spec.io.build_url(self._stage_objects[index]))
+        if self._is_created_here:
             return None
-        return record.load_state(state_class, self._spec.io.build_url(self._stage_objects[index]))
+        return load_state(state_class, self.journal.manifest.stage_templates[index]["state"], self.journal.url)
 
     def store_stage(self, index: int, stage_name: str, state: BaseStageState) -> None:
         """Store a stage.
@@ -305,6 +310,7 @@ class TaskSession:
         except VersionConflictException as exc:
             raise StaleViewError from exc
         self.records = [None] * len(spec.stages)
+        self._is_created_here = True
 
     def _is_lock_useless(self) -> bool:
         try:

@@ -195,7 +195,7 @@ class BaseStage(BaseModel, ABC, Generic[STAGE_STATE]):
             raise
         if stored is not None:
             self.state = cast("STAGE_STATE", stored)
-        else:
+        if self.status is StageStatus.UNBOUND:
             _StageStateMachine.check_transition(self.status, StageStatus.CREATED, self._where())
             self.state.status = StageStatus.CREATED
         return self

@@ -4,10 +4,12 @@ Ask for them in the ``conftest.py`` beside your ``pyproject.toml``:
 
     pytest_plugins = ["checkmate.testing"]
 
-- ``checkmate_memory_url``, ``checkmate_file_url``, ``checkmate_s3_url``: the URL of an empty store
-  that is this test's own and needs no further options.
+- ``checkmate_memory_url``, ``checkmate_file_url``, ``checkmate_s3_url``, ``checkmate_gcs_url``: the URL of
+  an empty store that is this test's own and needs no further options.
 - ``checkmate_s3_server``: endpoint of the S3 server behind the latter: moto's, in this process, on
   127.0.0.1. (Moto's in-process mock is of no use: s3fs does not go through what it patches.)
+- ``checkmate_gcs_server``: the same for GCS: fake-gcs-server, in a process of its own, corrected by a
+  proxy where it ignores a condition.
 - What the races of a `TaskIOConformance` prove is recorded with each of its tests as the property
   ``races`` and printed below the results.
 """
@@ -20,14 +22,26 @@ from checkmate.testing._fix import FIX
 from checkmate_core.io.memory import MemoryTaskIO
 from checkmate_core.io.registry import open_task_io
 from checkmate_core.testing import (
+    ApplyLater,
+    CallAfter,
+    CallBefore,
     CountingTaskIO,
+    CrashPoint,
     FailedCase,
     FaultyTaskIO,
+    LoseResponse,
     RaceEvidence,
+    RaiseBefore,
     RawStore,
+    SimulatedCrashError,
     Subject,
     TaskIOConformance,
+    check_every_crash,
+    crash,
+    crash_points,
+    resume,
     run_conformance,
+    writes_to,
 )
 
 try:
@@ -35,24 +49,39 @@ try:
 except ImportError as exc:
     raise ImportError(f"checkmate.testing needs pytest: {FIX}") from exc
 
+from checkmate.testing._gcs import checkmate_gcs_server, checkmate_gcs_url
 from checkmate.testing._races import pytest_runtest_call, pytest_terminal_summary
 from checkmate.testing._s3 import checkmate_s3_server, checkmate_s3_url
 
 __all__ = [
+    "ApplyLater",
+    "CallAfter",
+    "CallBefore",
     "CountingTaskIO",
+    "CrashPoint",
     "FailedCase",
     "FaultyTaskIO",
+    "LoseResponse",
     "RaceEvidence",
+    "RaiseBefore",
     "RawStore",
+    "SimulatedCrashError",
     "Subject",
     "TaskIOConformance",
+    "check_every_crash",
     "checkmate_file_url",
+    "checkmate_gcs_server",
+    "checkmate_gcs_url",
     "checkmate_memory_url",
     "checkmate_s3_server",
     "checkmate_s3_url",
+    "crash",
+    "crash_points",
     "pytest_runtest_call",
     "pytest_terminal_summary",
+    "resume",
     "run_conformance",
+    "writes_to",
 ]
 
 

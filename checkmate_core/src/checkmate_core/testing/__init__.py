@@ -3,6 +3,7 @@
 - `TaskIOConformance`: the suite that every backend passes.
 - `FaultyTaskIO`: a store whose requests fail, get lost, come late or are raced on demand.
 - `CountingTaskIO`: a store that counts requests.
+- `crash`, `resume`, `check_every_crash`: a pipeline's process dies at a chosen point, and another goes on.
 """
 
 from checkmate_core.testing.conformance import (
@@ -14,6 +15,14 @@ from checkmate_core.testing.conformance import (
     run_conformance,
 )
 from checkmate_core.testing.counting import CountingTaskIO, RequestCounts
+from checkmate_core.testing.crashes import (
+    CrashPoint,
+    SimulatedCrashError,
+    check_every_crash,
+    crash,
+    crash_points,
+    resume,
+)
 from checkmate_core.testing.faults import (
     ApplyLater,
     Call,
@@ -33,6 +42,7 @@ __all__ = [
     "CallAfter",
     "CallBefore",
     "CountingTaskIO",
+    "CrashPoint",
     "FailedCase",
     "Fault",
     "FaultyTaskIO",
@@ -42,8 +52,13 @@ __all__ = [
     "RaiseBefore",
     "RawStore",
     "RequestCounts",
+    "SimulatedCrashError",
     "Subject",
     "TaskIOConformance",
+    "check_every_crash",
+    "crash",
+    "crash_points",
+    "resume",
     "run_conformance",
     "writes_to",
 ]
