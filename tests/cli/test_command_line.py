@@ -205,6 +205,6 @@ def test_it_runs_as_a_module(program: list[str], url: str) -> None:
 
 def test_help_names_every_command(run: Run) -> None:
     text = run("--help").stdout
-    for command in ("demo", "ls", "show", "dump", "unlock", "version"):
+    for command in ("demo", "doctor", "ls", "show", "dump", "unlock", "version"):
         assert command in text
         assert run(command, "--help").exit_code == 0

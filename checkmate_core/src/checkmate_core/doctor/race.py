@@ -48,7 +48,8 @@ def run_races(doors: Sequence[TaskIO], rounds: int) -> tuple[Race, Race]:
     Raises:
         TaskIOException: The store failed outside of the races.
     """
-    with _starting_together() as start, ProbeWriter(doors[0]) as probe:
+    # The threads end before the objects are removed, or a late writer would bring one back.
+    with ProbeWriter(doors[0]) as probe, _starting_together() as start:
 
         def create() -> tuple[str, Expect]:
             return probe.new_name(), ABSENT
