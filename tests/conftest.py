@@ -1,1 +1,1 @@
-pytest_plugins = ["checkmate.testing", "pytester"]
+pytest_plugins = ["checkmate.testing", "pytester", "tests.processes.tallies"]

@@ -1,15 +1,18 @@
 """What must be true of a task that workers were killed over."""
 
+import os
 from collections import defaultdict
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 from checkmate_core import StageStatus, StageView, TaskStore, open_task_io
 from checkmate_core.layout import LOCKS_PREFIX
 
 from .pipeline import Job, cm_factory_pipeline
-from .workers import Tally
+from .tallies import Tally
 
 # Which process did it, unlike what it did, differs from run to run.
 _VARYING = {"pid"}
@@ -33,12 +36,12 @@ def executions(log: Path) -> dict[str, list[Execution]]:
     return found
 
 
-def undisturbed_states(tmp_path: Path, stages: int) -> list[dict[str, Any]]:
+@cache
+def undisturbed_states(stages: int) -> list[dict[str, Any]]:
     """The state of each stage after a run that nobody disturbed."""
-    url, task_id = "memory://undisturbed", f"of-{stages}"
-    log = str(tmp_path / "undisturbed.log")
-    cm_factory_pipeline(Job(url=url, task_ids=[task_id], log=log, stages=stages), task_id).run()
-    return [_lasting(stage) for stage in TaskStore(url).get(task_id).stages]
+    url = f"memory://undisturbed-{uuid4().hex}"
+    cm_factory_pipeline(Job(url=url, task_ids=["t"], log=os.devnull, stages=stages), "t").run()
+    return [_lasting(stage) for stage in TaskStore(url).get("t").stages]
 
 
 def check_finished(url: str, task_id: str, log: Path, tally: Tally) -> None:
@@ -47,7 +50,7 @@ def check_finished(url: str, task_id: str, log: Path, tally: Tally) -> None:
     assert task.status is StageStatus.COMPLETE
     assert task.holder is None
     assert [info.name for info in open_task_io(url).list(f"{LOCKS_PREFIX}{task_id}")] == []
-    assert [_lasting(stage) for stage in task.stages] == undisturbed_states(log.parent, len(task.stages))
+    assert [_lasting(stage) for stage in task.stages] == undisturbed_states(len(task.stages))
     done = executions(log)[task_id]
     tally.executions += len(done)
     # A stage begins only behind the completed one before it: none was begun again after its successor.

@@ -1,27 +1,13 @@
+import os
+import random
 from collections.abc import Iterator
-from dataclasses import asdict
 from pathlib import Path
 
 import pytest
 
-from .workers import Tally, Workers
-
-_TALLY = Tally()
-
-
-def pytest_configure(config: pytest.Config) -> None:
-    config.addinivalue_line("markers", "slow: takes more than about five seconds")
-
-
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    if _TALLY.starts:
-        terminalreporter.section("processes")
-        terminalreporter.write_line(", ".join(f"{what} {n}" for what, n in asdict(_TALLY).items()))
-
-
-@pytest.fixture
-def tally() -> Tally:
-    return _TALLY
+from .proxy import Fault, Proxy
+from .tallies import Tally
+from .workers import Workers
 
 
 @pytest.fixture
@@ -42,3 +28,27 @@ def url(request: pytest.FixtureRequest) -> str:
     found = request.getfixturevalue(f"checkmate_{request.param}_url")
     assert isinstance(found, str)
     return found
+
+
+@pytest.fixture
+def proxy(checkmate_s3_server: str, tally: Tally) -> Iterator[Proxy]:
+    """A proxy before the S3 server, without any faults yet."""
+    with Proxy(checkmate_s3_server) as proxy:
+        yield proxy
+    tally.cut += proxy.counts[Fault.CUT]
+    tally.swallowed += proxy.counts[Fault.SWALLOW]
+    tally.delayed += proxy.counts[Fault.DELAY]
+
+
+@pytest.fixture
+def proxied_url(checkmate_s3_url: str, checkmate_s3_server: str, proxy: Proxy) -> str:
+    """The store of ``checkmate_s3_url``, through the proxy."""
+    return checkmate_s3_url.replace(checkmate_s3_server, proxy.endpoint)
+
+
+@pytest.fixture
+def rng() -> random.Random:
+    """Chance that can be repeated."""
+    seed = int(os.environ.get("CHECKMATE_SEED", random.SystemRandom().randrange(2**32)))
+    print(f"repeat with CHECKMATE_SEED={seed}")
+    return random.Random(seed)

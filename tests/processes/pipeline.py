@@ -1,7 +1,6 @@
 """A pipeline of six stages that can be told to die, to wait or to fill its disk at any point.
 
-Run as a program it says ``ready``, takes one job as a line of JSON from its input, does it, and
-prints how it ended as a line of JSON. It imports nothing of the test suite, so it runs by its path.
+A worker does one job and prints how it ended as a line of JSON.
 """
 
 import hashlib
@@ -12,14 +11,16 @@ import resource
 import signal
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from pydantic import Field
 
-from checkmate_core import BaseStage, BaseStageState, CheckMate, TaskIO, open_task_io
+from checkmate_core import BaseStage, BaseStageState, CheckMate, TaskIO, open_task_io, process
+from checkmate_core.layout import PROBE_PREFIX
+from checkmate_core.lock import DEFAULT_LEASE
 from checkmate_core.testing import CountingTaskIO
 from checkmate_core.types import ANY, Expect, RemoveExpect, Version
 
@@ -36,12 +37,16 @@ class Job:
         task_ids: The tasks to run, one after another.
         log: Where each execution of a stage leaves one line.
         wait: Seconds to wait for a task's lock.
+        lease: Seconds that the worker may be silent; None is for ever.
+        boot: The worker's host claims to be in this boot: another than the real one makes it another
+            host, whose processes nobody here can prove dead.
         pause: Seconds that each stage takes.
         die: ``INDEX:POINT``: kill this process there. Points: start, middle, end (of the stage's own
             code), RUNNING, COMPLETE (just after that was stored).
-        die_after_change: Kill this process after so many writes and removes.
+        die_after_change: Kill this process after so many writes and removes of the task's objects.
         hold: Index of the stage that waits until ``gate`` exists.
         gate: See there.
+        ask: What that stage asks while it waits: ``check_alive`` or ``lock_lost``.
         fill: A file that the stage ``hold`` lets grow until its disk is full.
         ballast: So many bytes of state in the stage ``hold``.
         file_limit: No file that this process writes can grow beyond so many bytes.
@@ -55,11 +60,14 @@ class Job:
     task_ids: Sequence[str]
     log: str
     wait: float | None = None
+    lease: float | None = DEFAULT_LEASE
+    boot: str | None = None
     pause: float = 0.0
     die: str | None = None
     die_after_change: int | None = None
     hold: int | None = None
     gate: str | None = None
+    ask: str | None = None
     fill: str | None = None
     ballast: int = 0
     file_limit: int | None = None
@@ -89,7 +97,7 @@ class Step(BaseStage[PipelineState]):
         self._maybe_die("start")
         if job.hold == self.index:
             if job.gate:
-                wait_for(Path(job.gate).exists)
+                wait_for(lambda gate=Path(job.gate): gate.exists() or self._is_lost())
             if job.fill:
                 fill_disk(job.fill)
             if job.ballast:
@@ -104,6 +112,14 @@ class Step(BaseStage[PipelineState]):
         self.state.result = f"{self.state.total} {self.state.digest}"
         self._maybe_die("end")
 
+    def rollback_stage(self, previous_state_copy: PipelineState) -> None:
+        log_execution(f"{self.job.log}.rollbacks", self.engine.task_id, self.index, self.engine.fencing_token)
+
+    def _is_lost(self) -> bool:
+        if self.job.ask == "check_alive":
+            self.check_alive()
+        return self.job.ask == "lock_lost" and self.engine.lock_lost
+
     def _maybe_die(self, point: str) -> None:
         if self.job.die == f"{self.index}:{point}":
             die()
@@ -116,7 +132,7 @@ class Pipeline(CheckMate[Step, str]):
 
 
 class DyingTaskIO(CountingTaskIO):
-    """Kills this process after so many writes and removes."""
+    """Kills this process after so many writes and removes of its task's objects."""
 
     def __init__(self, io: TaskIO, changes: int) -> None:
         super().__init__(io)
@@ -124,22 +140,22 @@ class DyingTaskIO(CountingTaskIO):
 
     def write(self, obj_name: str, data: bytes, *, expect: Expect = ANY) -> Version:
         version = super().write(obj_name, data, expect=expect)
-        self._count_down()
+        self._count_down(obj_name)
         return version
 
     def remove(self, obj_name: str, *, expect: RemoveExpect = ANY) -> None:
         super().remove(obj_name, expect=expect)
-        self._count_down()
+        self._count_down(obj_name)
 
-    def _count_down(self) -> None:
-        self._left -= 1
+    def _count_down(self, obj_name: str) -> None:
+        self._left -= not obj_name.startswith(PROBE_PREFIX)
         if self._left == 0:
             die()
 
 
 def cm_factory_pipeline(job: Job, task_id: str, io: TaskIO | str | None = None) -> Pipeline:
     stages = [Step(stage_name=f"step {index}", index=index, job=job) for index in range(job.stages)]
-    return Pipeline(io or job.url, task_id, stages, bind_lock_timeout=job.wait)
+    return Pipeline(io or job.url, task_id, stages, bind_lock_timeout=job.wait, lease=job.lease)
 
 
 def log_execution(path: str, task_id: str, index: int, epoch: int | None) -> None:
@@ -208,11 +224,11 @@ def be_child(job: Job, task_id: str) -> None:
     cm_factory_pipeline(job, task_id).run()
 
 
-def main() -> int:
+def main(job: Job) -> int:
     # A shell starts what it puts into the background with interrupts ignored, and that is inherited.
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    print("ready", flush=True)
-    job = Job(**json.loads(sys.stdin.readline()))
+    if job.boot is not None:
+        process._boot_id = lambda: job.boot
     try:
         ended: dict[str, Any] = {"results": do(job)}
     except BaseException as exc:
@@ -221,5 +237,18 @@ def main() -> int:
     return 1 if "error" in ended else 0
 
 
-if __name__ == "__main__":
-    sys.exit(main())
+def work(job: Job, environment: Mapping[str, str], said: str, errors: str) -> None:
+    """What a worker process does.
+
+    Args:
+        job: Its job.
+        environment: Environment variables.
+        said: The file that becomes its standard output.
+        errors: The file that becomes its standard error.
+    """
+    for path, fd in ((said, 1), (errors, 2)):
+        opened = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        os.dup2(opened, fd)
+        os.close(opened)
+    os.environ.update(environment)
+    sys.exit(main(job))

@@ -7,7 +7,8 @@ import pytest
 
 from .checks import check_finished, executions
 from .pipeline import Job, cm_factory_pipeline
-from .workers import Tally, Workers
+from .tallies import Tally
+from .workers import Workers
 
 CHILDREN = 4
 THREADS = 16

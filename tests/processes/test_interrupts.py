@@ -7,7 +7,8 @@ from checkmate_core import StageStatus, TaskStore
 
 from .checks import check_finished, executions
 from .pipeline import Job
-from .workers import Tally, Workers, wait_until
+from .tallies import Tally
+from .workers import Workers, wait_until
 
 HELD = 3
 

@@ -8,7 +8,8 @@ from checkmate_core import StageStatus, TaskStore
 
 from .checks import check_finished, executions
 from .pipeline import STAGES, Job
-from .workers import Tally, Workers
+from .tallies import Tally
+from .workers import Workers
 
 EVERY_POINT = ["start", "middle", "end", "RUNNING", "COMPLETE"]
 # Two stages have every kind of change: lock, manifest, two writes a stage, end of the task, lock's removal.

@@ -9,7 +9,8 @@ from checkmate_core import TaskStore
 
 from .checks import check_finished, executions
 from .pipeline import STAGES, Job
-from .workers import Tally, Workers, wait_until
+from .tallies import Tally
+from .workers import Workers, wait_until
 
 PROCESSES = 4
 TASKS = 10

@@ -1,36 +1,34 @@
 """Starting, stopping and killing workers, each a process of its own."""
 
 import json
+import multiprocessing
 import os
 import signal
 import subprocess
-import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from contextlib import suppress
+from dataclasses import dataclass
+from multiprocessing.connection import wait
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from .pipeline import Job
+from .pipeline import Job, work
+from .tallies import Tally
 
-PROGRAM = Path(__file__).with_name("pipeline.py")
 TIMEOUT = 120.0
 TOOK_OVER = "took over"
+BY_LEASE = "its lease of"
 
-
-@dataclass
-class Tally:
-    """What the process tests did, and what went wrong."""
-
-    starts: int = 0
-    kills: int = 0
-    take_overs: int = 0
-    executions: int = 0
-    commits: int = 0
-    lost: int = 0
-    doubled: int = 0
+# Workers are forked from a process that has imported what takes long: most of a worker's life would
+# be imports otherwise.
+_context = multiprocessing.get_context("forkserver")
+_context.set_forkserver_preload(["pytest", "checkmate_core.testing", "checkmate_io_s3.s3", work.__module__])
+# Each start asks after all earlier workers, and two threads that ask after one lose its exit code.
+_starting = threading.Lock()
 
 
 @dataclass(frozen=True)
@@ -52,61 +50,69 @@ class Ended:
         return self.returncode == -signal.SIGKILL
 
     @property
+    def was_fenced(self) -> bool:
+        return self.said.get("error") == "LockLostException"
+
+    @property
     def took_over(self) -> bool:
         return TOOK_OVER in self.errors
 
+    @property
+    def took_over_by_lease(self) -> bool:
+        return any(BY_LEASE in line for line in self.errors.splitlines() if TOOK_OVER in line)
+
 
 class Worker:
-    """One process of `pipeline`, idle until it gets a job."""
+    """One process that does one job."""
 
-    def __init__(self, tally: Tally) -> None:
+    def __init__(self, job: Job, folder: Path, tally: Tally) -> None:
         self._tally = tally
-        self._errors = tempfile.TemporaryFile("w+")  # noqa: SIM115 - closed in close()
-        self._process = subprocess.Popen(
-            [sys.executable, str(PROGRAM)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=self._errors,
-            text=True,
+        self._said, self._errors = folder / "said", folder / "errors"
+        self._process = _context.Process(
+            target=work, args=(job, dict(os.environ), str(self._said), str(self._errors))
         )
         self._ended: Ended | None = None
+        with _starting:
+            self._process.start()
+        assert self._process.pid is not None
+        self.pid = self._process.pid
         tally.starts += 1
-
-    def give(self, job: Job) -> None:
-        """Give the job as soon as the worker is ready for it."""
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        assert self._process.stdout.readline() == "ready\n", self._read_errors()
-        self._process.stdin.write(json.dumps(asdict(job)) + "\n")
-        self._process.stdin.flush()
-
-    @property
-    def pid(self) -> int:
-        return self._process.pid
 
     @property
     def has_ended(self) -> bool:
-        """Whether the process is gone or only waits for us to note it."""
-        return self._process.poll() is not None
+        return bool(wait([self._process.sentinel], 0))
 
     def signal(self, number: signal.Signals) -> None:
         """Send a signal; a worker that has ended already takes no notice."""
-        self._process.send_signal(number)
+        if not self.has_ended:
+            with suppress(ProcessLookupError):
+                os.kill(self.pid, number)
 
     def stop(self) -> None:
-        """Stop the process where it is; return when it stands still."""
-        self.signal(signal.SIGSTOP)
-        os.waitid(os.P_PID, self._process.pid, os.WSTOPPED | os.WNOWAIT)
+        """Stop the process where it is, but not within a change of files; return when it stands still.
+
+        Who is stopped there holds up everybody else for as long as that: it would be another test.
+        """
+        while True:
+            self.signal(signal.SIGSTOP)
+            wait_until(lambda: _state(self.pid).startswith("T"))
+            if not _holds_file_locks(self.pid):
+                return
+            self.signal(signal.SIGCONT)
 
     def wait(self) -> Ended:
         """Wait for the end."""
         if self._ended is None:
-            said, _ = self._process.communicate(timeout=TIMEOUT)
-            self._ended = Ended(
-                self._process.returncode, json.loads(said) if said.strip() else {}, self._read_errors()
-            )
+            assert wait([self._process.sentinel], TIMEOUT), f"it goes on for ever: {self.errors}"
+            with _starting:
+                returncode = self._process.exitcode
+            assert returncode is not None
+            said = self._said.read_text() if self._said.exists() else ""
+            self._ended = Ended(returncode, json.loads(said) if said.strip() else {}, self.errors)
             self._tally.kills += self._ended.was_killed
             self._tally.take_overs += self._ended.took_over
+            self._tally.by_lease += self._ended.took_over_by_lease
+            self._tally.fenced += self._ended.was_fenced
         return self._ended
 
     def finish(self) -> Ended:
@@ -115,27 +121,27 @@ class Worker:
         assert ended.returncode == 0, ended
         return ended
 
+    @property
+    def errors(self) -> str:
+        """What it has written to its standard error."""
+        return self._errors.read_text() if self._errors.exists() else ""
+
     def close(self) -> None:
         """End the process if it has not ended."""
-        if self._process.poll() is None:
-            self._process.kill()
-        self._process.wait(TIMEOUT)
-        for stream in (self._process.stdin, self._process.stdout, self._errors):
-            if stream is not None:
-                stream.close()
-
-    def _read_errors(self) -> str:
-        self._errors.seek(0)
-        return self._errors.read()
+        self.signal(signal.SIGKILL)
+        assert wait([self._process.sentinel], TIMEOUT)
+        with _starting:
+            self._process.join()
+            self._process.close()
 
 
 class Workers:
-    """Starts workers, one ahead of its use so that its imports take no time, and ends all of them."""
+    """Starts workers, and ends all of them."""
 
     def __init__(self, tally: Tally) -> None:
         self._tally = tally
         self._all: list[Worker] = []
-        self._spare: Worker | None = None
+        self._folder = tempfile.TemporaryDirectory()
 
     def __enter__(self) -> "Workers":
         return self
@@ -145,16 +151,13 @@ class Workers:
     ) -> None:
         for worker in self._all:
             worker.close()
+        self._folder.cleanup()
 
     def start(self, job: Job) -> Worker:
         """A worker that does this job."""
-        worker = self._spare or self._new()
-        worker.give(job)
-        self._spare = self._new()
-        return worker
-
-    def _new(self) -> Worker:
-        worker = Worker(self._tally)
+        folder = Path(self._folder.name, str(len(self._all)))
+        folder.mkdir()
+        worker = Worker(job, folder, self._tally)
         self._all.append(worker)
         return worker
 
@@ -165,3 +168,22 @@ def wait_until(is_met: Callable[[], bool]) -> None:
     while not is_met():
         assert time.monotonic() < deadline, "waited in vain"
         time.sleep(0.002)
+
+
+def _state(pid: int) -> str:
+    """Of a process: T is stopped."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except FileNotFoundError:
+        shown = subprocess.run(["ps", "-o", "state=", "-p", str(pid)], capture_output=True, text=True)
+        return shown.stdout.strip()
+
+
+def _holds_file_locks(pid: int) -> bool:
+    try:
+        table = Path("/proc/locks").read_text()
+    except FileNotFoundError:
+        return False  # this system has no such table; there, the next one waits
+    return any(
+        fields[1] == "FLOCK" and fields[4] == str(pid) for fields in map(str.split, table.splitlines())
+    )

@@ -89,7 +89,7 @@ class S3TaskIO(RemoteTaskIO):
         )
         filesystem.retries = 1
         vars(filesystem)["close_session"] = close_in_place()
-        filesystem.connect()
+        filesystem.connect().meta.events.register("before-sign.s3.PutObject", _send_body_at_once)
         return filesystem
 
     # The SDK's client is called directly: s3fs drops parameters that an old SDK does not know, and a
@@ -181,6 +181,12 @@ def _check_options(options: Mapping[str, Any]) -> None:
                 "the S3 option 'endpoint_url' carries credentials or a query: "
                 "pass credentials as the options key and secret, or through the environment"
             )
+
+
+def _send_body_at_once(request: Any, **_: object) -> None:
+    # The SDK would ask first whether it may send the body, and wait for the answer without any timeout:
+    # a connection that went silent just then would hold the caller for ever.
+    del request.headers["Expect"]
 
 
 def _if_match(expect: Expect) -> dict[str, str]:
