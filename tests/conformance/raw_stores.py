@@ -1,9 +1,17 @@
-"""The ways around the backends: a dict, plain files, and boto3."""
+"""The ways around the backends: a dict, plain files, boto3, plain HTTP, and Azure's synchronous SDK."""
 
-from dataclasses import dataclass
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
+
+import urllib3
+from azure.core.exceptions import ResourceNotFoundError
+from azure.storage.blob import ContainerClient
 
 from checkmate_core.io.memory import MemoryTaskIO
 
@@ -90,3 +98,78 @@ class S3Raw:
 
     def beside(self, suffix: str) -> "S3Raw":
         return S3Raw(self.s3, self.bucket, self.prefix + suffix)
+
+
+@dataclass
+class GcsRaw:
+    http: urllib3.PoolManager
+    endpoint: str
+    bucket: str
+    prefix: str
+
+    @classmethod
+    @contextmanager
+    def connected(cls, endpoint: str, bucket: str, prefix: str) -> Iterator["GcsRaw"]:
+        with urllib3.PoolManager(maxsize=32, retries=False) as http:
+            yield cls(http, endpoint, bucket, prefix)
+
+    def get(self, name: str) -> bytes | None:
+        return self._ask("GET", f"/storage/v1/b/{self.bucket}/o/{self._key(name)}?alt=media")
+
+    def put(self, name: str, data: bytes) -> None:
+        self._ask(
+            "POST", f"/upload/storage/v1/b/{self.bucket}/o?uploadType=media&name={self._key(name)}", data
+        )
+
+    def delete(self, name: str) -> None:
+        self._ask("DELETE", f"/storage/v1/b/{self.bucket}/o/{self._key(name)}")
+
+    def names(self) -> set[str]:
+        found: set[str] = set()
+        token: str | None = ""
+        while token is not None:
+            body = self._ask(
+                "GET",
+                f"/storage/v1/b/{self.bucket}/o?prefix={quote(self.prefix, safe='')}%2F&pageToken={quote(token, safe='')}",
+            )
+            page = json.loads(body or "{}")
+            found |= {item["name"].removeprefix(f"{self.prefix}/") for item in page.get("items", ())}
+            token = page.get("nextPageToken")
+        return found
+
+    def beside(self, suffix: str) -> "GcsRaw":
+        return replace(self, prefix=self.prefix + suffix)
+
+    def _key(self, name: str) -> str:
+        return quote(f"{self.prefix}/{name}", safe="")
+
+    def _ask(self, method: str, path: str, body: bytes | None = None) -> bytes | None:
+        answer = self.http.request(method, f"{self.endpoint}{path}", body=body)
+        assert answer.status in (200, 204, 404), answer.data
+        return None if answer.status == 404 else answer.data
+
+
+@dataclass
+class AzureRaw:
+    container: ContainerClient
+    prefix: str
+
+    def get(self, name: str) -> bytes | None:
+        try:
+            return self.container.download_blob(f"{self.prefix}/{name}").readall()
+        except ResourceNotFoundError:
+            return None
+
+    def put(self, name: str, data: bytes) -> None:
+        self.container.upload_blob(f"{self.prefix}/{name}", data, overwrite=True)
+
+    def delete(self, name: str) -> None:
+        with suppress(ResourceNotFoundError):
+            self.container.delete_blob(f"{self.prefix}/{name}")
+
+    def names(self) -> set[str]:
+        names = self.container.list_blob_names(name_starts_with=f"{self.prefix}/")
+        return {name.removeprefix(f"{self.prefix}/") for name in names}
+
+    def beside(self, suffix: str) -> "AzureRaw":
+        return replace(self, prefix=self.prefix + suffix)

@@ -1,0 +1,1 @@
+"""Google Cloud Storage, through gcsfs. Loads nothing by itself."""
