@@ -49,6 +49,7 @@ try:
 except ImportError as exc:
     raise ImportError(f"checkmate.testing needs pytest: {FIX}") from exc
 
+from checkmate.testing._azure import checkmate_azure_server, checkmate_azure_url
 from checkmate.testing._gcs import checkmate_gcs_server, checkmate_gcs_url
 from checkmate.testing._races import pytest_runtest_call, pytest_terminal_summary
 from checkmate.testing._s3 import checkmate_s3_server, checkmate_s3_url
@@ -69,6 +70,8 @@ __all__ = [
     "Subject",
     "TaskIOConformance",
     "check_every_crash",
+    "checkmate_azure_server",
+    "checkmate_azure_url",
     "checkmate_file_url",
     "checkmate_gcs_server",
     "checkmate_gcs_url",
