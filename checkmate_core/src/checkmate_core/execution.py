@@ -88,6 +88,9 @@ def execute_plan(engine: CheckMateEngine[Any, Any], *, strict_recovery: bool) ->
     index = len(engine.stages) if is_complete else engine.first_unfinished()
     while index < len(engine.stages):
         stage = engine.stages[index]
+        if stage.status is StageStatus.CANCELED:
+            # Whoever canceled it may have died before this was noted.
+            yield Store(engine.note_end)
         _check_executable(engine, stage, strict_recovery=strict_recovery)
         try:
             yield from _stage_plan(engine, index)

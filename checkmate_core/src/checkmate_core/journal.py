@@ -171,25 +171,37 @@ class TaskJournal:
                 self._claimed.add(obj_name)
                 return record
 
-    def sweep(self) -> None:
-        """Remove all objects of the task but its tombstone, each only as it was read.
+    def list_removable(self) -> list[tuple[str, Version | None]]:
+        """The task's objects but its manifest, each with its version, None where none is needed.
+
+        To be asked before `bury`: whatever is listed later may belong to the next life.
+        """
+        if self._is_conditional and Capability.REMOVE_IF not in self.io.capabilities:
+            return []
+        found = []
+        for info in self.io.list(f"{self.task_id}/"):
+            if info.name == manifest_name(self.task_id):
+                continue
+            version = info.version
+            if version is None and self._is_conditional:
+                try:
+                    version = self.io.read(info.name).version
+                except PersistenceDataNotFoundException:
+                    continue
+            found.append((info.name, version))
+        return found
+
+    def sweep(self, doomed: Sequence[tuple[str, Version | None]]) -> None:
+        """Remove what `list_removable` found, each only as it was found.
 
         What the store cannot remove conditionally stays, as garbage that every later life ignores.
         """
-        if self._is_conditional and Capability.REMOVE_IF not in self.io.capabilities:
-            return
-        for info in list(self.io.list(f"{self.task_id}/")):
+        for obj_name, version in doomed:
             self.check_held()
-            if info.name == manifest_name(self.task_id):
-                continue
-            if not self._is_conditional:
-                self.io.remove(info.name)
-                continue
-            try:
-                version = info.version or self.io.read(info.name).version
-            except PersistenceDataNotFoundException:
-                continue
-            self._writer.remove(info.name, version)
+            if version is None or not self._is_conditional:
+                self.io.remove(obj_name)
+            else:
+                self._writer.remove(obj_name, version)
 
     def _check_claimable(self, obj_name: str, conflict: VersionConflictException) -> None:
         """Decide again after a conflict: return to write once more, or raise."""

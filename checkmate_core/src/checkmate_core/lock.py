@@ -152,13 +152,14 @@ class BindLock:
         if self._held is not None:
             self._held.check()
 
-    def acquire(self, *, at_once: bool = False) -> None:
+    def acquire(self, *, ended_by: int | None = None) -> None:
         """Attempts to acquire the lock by writing to the specified task I/O object.
 
         Waits up to the specified timeout if the lock is already in use. This method is thread-safe.
 
         Args:
-            at_once: Take it whoever holds it: what it guards is known to be finished.
+            ended_by: Epoch of the owner that finished what the lock guards. A lock of that owner, or of
+                an earlier one, is taken whoever holds it; a later one may guard the next life.
 
         Raises:
             BindException: If the lock cannot be acquired within the timeout; the message names the
@@ -178,7 +179,7 @@ class BindLock:
             ),
             sleep=self._clock.sleep,
             reraise=True,
-        )(self._acquire_once, at_once)
+        )(self._acquire_once, ended_by)
 
     def release(self, *, finished: bool = False) -> None:
         """Give the lock back, by a swap that keeps the epoch. Does nothing if it is not held.
@@ -224,7 +225,7 @@ class BindLock:
         self._swap(released(record), stored.version)
         return record
 
-    def _acquire_once(self, at_once: bool) -> None:
+    def _acquire_once(self, ended_by: int | None) -> None:
         # Not held while waiting: the thread that has the lock must be able to release it.
         with self._thread_lock:
             if self._is_locked and os.getpid() == self._pid:
@@ -232,7 +233,8 @@ class BindLock:
             is_fresh = False
             while True:
                 seen = self._seen
-                reason = seen and ("its task is finished" if at_once else self._watch.reason_to_take(seen))
+                is_left = seen is not None and ended_by is not None and seen.record.epoch <= ended_by
+                reason = seen and ("its task is finished" if is_left else self._watch.reason_to_take(seen))
                 if seen is None or reason:
                     try:
                         self._take(seen)

@@ -208,8 +208,9 @@ class TaskSession:
                 break
             except StageChangedError as changed:
                 self.records[unfinished] = changed.record
+        doomed = self.journal.list_removable()
         self.journal.bury()
-        self.journal.sweep()
+        self.journal.sweep(doomed)
 
     def close(self) -> None:
         """Let the task go. In a forked child this changes nothing.
@@ -271,7 +272,7 @@ class TaskSession:
         if seen is not None and seen.removed is None:
             self.lock.observe()
         # Nobody can change a finished task, so a lock that its last owner left there guards nothing.
-        self.lock.acquire(at_once=seen is not None and seen.is_over)
+        self.lock.acquire(ended_by=seen.epoch if seen is not None and seen.is_over else None)
         assert self.lock.owner is not None  # noqa: S101 - acquire() has just set it
         self.journal.owner, self.journal.epoch = self.lock.owner, self.lock.epoch
         self.journal.check_held = self.lock.check_held
