@@ -1,4 +1,4 @@
-"""The command line: `checkmate demo | doctor | ls | show | dump | unlock | version`.
+"""The command line: `checkmate copy | demo | doctor | ls | show | dump | unlock | version`.
 
 Exit codes: 0 done, 1 any other error, 2 wrong usage, 3 no such task, 4 locked or lost to another
 owner, 5 the store failed or may not hold locks, 6 the stored task does not fit. Results go to stdout,
@@ -16,7 +16,11 @@ if TYPE_CHECKING:
     from checkmate_core import StageView, TaskView
 
 # Listed by name so that no command pays for the imports of another.
-_LAZY = {"demo": ("checkmate.demo", "demo"), "doctor": ("checkmate.doctor", "doctor")}
+_LAZY = {
+    "copy": ("checkmate.copy", "copy"),
+    "demo": ("checkmate.demo", "demo"),
+    "doctor": ("checkmate.doctor", "doctor"),
+}
 
 
 class _Group(click.Group):
@@ -37,7 +41,7 @@ class _Group(click.Group):
             return super().invoke(ctx)
         except TaskEngineException as exc:
             click.echo(f"checkmate: {exc}", err=True)
-            ctx.exit(_exit_code(exc))
+            ctx.exit(exit_code(exc))
 
 
 class _StoreCommand(click.Command):
@@ -176,7 +180,8 @@ def _stage(stage: "StageView") -> dict[str, Any]:
     }
 
 
-def _exit_code(exc: Exception) -> int:
+def exit_code(exc: Exception) -> int:
+    """What the command line says of an error to scripts."""
     from checkmate_core import (
         BindException,
         IncompatibleTaskException,

@@ -1,6 +1,7 @@
 """The engine of CheckMate. Applications import from `checkmate`, backends from here."""
 
 from checkmate_core.checkmate import CheckMate
+from checkmate_core.copying import CopyReport, copy_tasks
 from checkmate_core.engine import CheckMateEngine
 from checkmate_core.errors import (
     BindException,
@@ -30,6 +31,7 @@ from checkmate_core.stage import BaseStage
 from checkmate_core.state import BaseStageState, StageStateHistoryEntry
 from checkmate_core.status import ACTIVE_STATES, CANCELABLE_STATES, INACTIVE_STATES, StageStatus
 from checkmate_core.store import TaskStore
+from checkmate_core.task_copy import CopiedTask, CopyOutcome
 from checkmate_core.version import __version__
 from checkmate_core.views import StageView, TaskView
 
@@ -45,6 +47,9 @@ __all__ = [
     "BindLock",
     "CheckMate",
     "CheckMateEngine",
+    "CopiedTask",
+    "CopyOutcome",
+    "CopyReport",
     "CorruptObjectException",
     "IncompatibleTaskException",
     "InterruptedStageException",
@@ -69,5 +74,6 @@ __all__ = [
     "UnsupportedBackendException",
     "VersionConflictException",
     "__version__",
+    "copy_tasks",
     "open_task_io",
 ]
