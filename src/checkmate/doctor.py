@@ -83,7 +83,7 @@ def _rows_of(door: Door) -> Iterator[tuple[str, str, str]]:
     if door.clock:
         clock = door.clock
         detail = (
-            f"store less this host, within {clock.uncertainty:.3f} s; its times tell {clock.resolution:g} s"
+            f"store less this host, within {clock.uncertainty:.3f} s; its times are given to {clock.resolution:g} s"
         )
         yield "clock", f"{clock.seconds:+.3f} s", detail
     for url in door.left_behind:

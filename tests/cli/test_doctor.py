@@ -228,6 +228,14 @@ def test_the_missing_permission_is_named(
     assert found["races"] == []
 
 
+def test_the_door_that_refuses_is_named(patient: Patient) -> None:
+    found, code = patient.examine(honest, denying("LIST"))
+    assert (found["verdict"], code) == ("UNUSABLE", 5)
+    assert "through URL number 2: cannot list" in found["reason"]
+    assert found["races"] == []
+    assert keys(patient.bucket) == []
+
+
 def test_a_server_without_conditional_writes_holds_no_locks(patient: Patient) -> None:
     found, code = patient.examine(refusing_conditions)
     assert (found["verdict"], code) == ("NO_LOCKS", 5)

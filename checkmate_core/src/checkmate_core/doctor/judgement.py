@@ -52,13 +52,14 @@ def _faults(doors: Sequence[Door], races: Sequence[Race]) -> Iterator[str]:
 
 
 def _refusals(doors: Sequence[Door], races: Sequence[Race]) -> Iterator[str]:
-    for door in doors:
+    for number, door in enumerate(doors, start=1):
+        through = f"through URL number {number}: " if len(doors) > 1 else ""
         for permission in door.permissions:
             if permission.error and not permission.is_unsupported:
-                yield permission.error
+                yield through + permission.error
         for condition in door.conditions:
             if condition.error:
-                yield f"whether it refuses a {condition.name} could not be found out: {condition.error}"
+                yield f"{through}whether it refuses a {condition.name} could not be found out: {condition.error}"
     for race in races:
         lost = sum(winners == 0 for winners in race.winners)
         if lost:
