@@ -173,8 +173,8 @@ class TaskCopy:
         if not is_free and not self._even_if_locked:
             raise BindException(
                 f"task {self._task_id} in {self._source.base_url} is held by {sighting.record.describe_holder()}. "
-                "Nothing was copied. Stop that worker, or wait for it, then copy again; if it is surely gone, "
-                "say that the task is to be copied even if it is locked"
+                "Nothing was copied. Stop that worker, or wait for it, then copy again; to copy it as it stands, "
+                "use even_if_locked (`checkmate copy --even-if-locked`)"
             )
         return sighting.record.epoch
 
