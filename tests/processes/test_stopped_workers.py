@@ -15,7 +15,7 @@ from .tallies import Tally
 from .workers import Ended, Worker, Workers, wait_until
 
 HELD = 2
-LEASE = 1.0
+LEASE = 4.0
 
 
 def raw(io: TaskIO) -> dict[str, bytes]:
@@ -24,10 +24,17 @@ def raw(io: TaskIO) -> dict[str, bytes]:
     return {name: stored.data for name, stored in io.read_many(names).items()}
 
 
+def held(job: Job, log: Path, workers: Workers) -> Worker:
+    """A worker that is in the stage that it is held in."""
+    worker = workers.start(job)
+    wait_until(lambda: worker.has_ended or len(executions(log)["t"]) > HELD)
+    assert not worker.has_ended, worker.wait()
+    return worker
+
+
 def stopped(job: Job, log: Path, workers: Workers) -> Worker:
     """A worker that was stopped in the stage that it is held in."""
-    worker = workers.start(job)
-    wait_until(lambda: len(executions(log)["t"]) > HELD)
+    worker = held(job, log, workers)
     worker.stop()
     return worker
 

@@ -15,11 +15,13 @@ from .tallies import Tally
 from .workers import Worker, Workers, wait_until
 
 HELD = 2
+LEASE = 4.0
 
 
 def held(job: Job, log: Path, workers: Workers) -> Worker:
     worker = workers.start(job)
-    wait_until(lambda: len(executions(log)["t"]) > HELD)
+    wait_until(lambda: worker.has_ended or len(executions(log)["t"]) > HELD)
+    assert not worker.has_ended, worker.wait()
     return worker
 
 
@@ -35,7 +37,7 @@ def test_who_cannot_reach_the_store_for_a_whole_lease_is_replaced_and_fenced(
     is_cut: bool,
 ) -> None:
     gate = log.with_name("gate")
-    job = Job(url=proxied_url, task_ids=["t"], log=str(log), lease=1.0, hold=HELD, gate=str(gate))
+    job = Job(url=proxied_url, task_ids=["t"], log=str(log), lease=LEASE, hold=HELD, gate=str(gate))
     first = held(job, log, workers)
     if is_cut:
         proxy.cut_off()
@@ -61,7 +63,7 @@ def test_who_never_reaches_the_store_again_stops_all_the_same(
         url=proxied_url,
         task_ids=["t"],
         log=str(log),
-        lease=1.0,
+        lease=LEASE,
         hold=HELD,
         gate=str(log.with_name("never")),
         ask="check_alive",

@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from typing import Final
 
 from checkmate_core.clock import Clock
-from checkmate_core.errors import LockLostException, VersionConflictException
+from checkmate_core.errors import LockLostException, TaskIOException, VersionConflictException
 from checkmate_core.io.cas import CasWriter
 from checkmate_core.io.protocol import TaskIO
 from checkmate_core.lock_record import LockRecord, read_lock_version, released, renewed
@@ -115,12 +115,22 @@ class HeldLock:
 
         Raises:
             StorageUnavailableException: The store did not answer for good; the lock may still be
-                held.
+                held. Not raised where it is lost: then others need not wait for its release.
         """
+        lost = self.lost
         self._end_renewal()
         self._is_released = True
         if self._is_replaced:
             return
+        try:
+            self._give_back_whatever_version(finished=finished)
+        except TaskIOException as exc:
+            # It would hide why the lock is lost: most often, that the store cannot be reached.
+            if not lost:
+                raise
+            _log.warning("could not release %s, which is lost anyway: %s", self._url, exc)
+
+    def _give_back_whatever_version(self, *, finished: bool) -> None:
         version = self._version
         while not self._give_back(version, finished=finished):
             # Nobody else writes under our identity: what stands there is a renewal that was under
