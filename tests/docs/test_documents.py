@@ -46,7 +46,9 @@ def test_the_readme_example_is_as_short_as_announced() -> None:
     assert sum(bool(line.strip()) for line in code.splitlines()) <= 30
 
 
-@pytest.mark.parametrize("document", ["docs/writing-stages.md", "docs/stores.md", "docs/ownership.md"])
+@pytest.mark.parametrize(
+    "document", ["docs/writing-stages.md", "docs/stores.md", "docs/ownership.md", "docs/writing-a-backend.md"]
+)
 def test_the_guides_code_runs(document: str, readme_example: Path) -> None:
     found = blocks(document)
     assert found
