@@ -69,7 +69,11 @@ def _table(rows: Iterator[tuple[str, str, str]]) -> Table:
 
 def _rows_of(door: Door) -> Iterator[tuple[str, str, str]]:
     for permission in door.permissions:
-        yield f"permitted: {permission.operation}", "bad" if permission.error else "ok", permission.error or ""
+        yield (
+            f"permitted: {permission.operation}",
+            "bad" if permission.error else "ok",
+            permission.error or "",
+        )
     for condition in door.conditions:
         detail = condition.fault or condition.error
         yield f"refused: {condition.name}", "bad" if detail else "ok", detail or ""
@@ -82,9 +86,7 @@ def _rows_of(door: Door) -> Iterator[tuple[str, str, str]]:
         )
     if door.clock:
         clock = door.clock
-        detail = (
-            f"store less this host, within {clock.uncertainty:.3f} s; its times are given to {clock.resolution:g} s"
-        )
+        detail = f"store less this host, within {clock.uncertainty:.3f} s; its times are given to {clock.resolution:g} s"
         yield "clock", f"{clock.seconds:+.3f} s", detail
     for url in door.left_behind:
         yield "left behind", "bad", f"{url} could not be removed: remove it by hand"

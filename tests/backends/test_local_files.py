@@ -344,8 +344,8 @@ except StorageUnavailableException as exc: say(exc)
     assert "EACCES" in message
     user = os.geteuid() or 65534
     assert f"; give user {user} access to the {kind} {base(store)}" in message
-    path = message.partition(f"access to the {kind} ")[2].partition(":")[0]
-    assert fnmatch(path, str(base(store) / name)), message
+    named = message.partition(f"access to the {kind} ")[2].partition(":")[0]
+    assert fnmatch(named, str(base(store) / name)), message
     assert f"the right to {right}; or use another base URL" in message
 
 

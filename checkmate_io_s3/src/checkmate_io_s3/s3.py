@@ -97,7 +97,8 @@ class S3TaskIO(RemoteTaskIO):
 
     async def _foreign_endpoint(self, filesystem: S3FileSystem) -> str | None:
         # The client's own word: the option, the environment or a profile may have set it.
-        endpoint: str = (await filesystem.set_session()).meta.endpoint_url
+        client: Any = await filesystem.set_session()
+        endpoint: str = client.meta.endpoint_url
         return None if (urlsplit(endpoint).hostname or "").endswith(_AMAZON) else endpoint
 
     async def _exists(self, filesystem: S3FileSystem, key: str) -> bool:
