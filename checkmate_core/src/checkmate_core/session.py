@@ -194,7 +194,8 @@ class TaskSession:
             if unfinished is None:
                 break
             found = self.records[unfinished]
-            if found is not None and found.is_removing:
+            # Canceled is as final as complete: there is nobody to keep out but who noted that end.
+            if found is not None and (found.is_removing or found.status == StageStatus.CANCELED):
                 break
             try:
                 self.records[unfinished] = self.journal.write_stage(
@@ -233,7 +234,10 @@ class TaskSession:
         except BaseException as exc:
             if isinstance(exc, StaleViewError):
                 self._min_epoch = max(self._min_epoch, exc.min_epoch)
-            self.close()
+            if self.lock is not None:
+                # Not as that of a finished task: a tombstone may be no more by now, and our own manifest
+                # may yet arrive. An unfinished task without a lock object would be found by nobody.
+                self.lock.release()
             raise
 
     def _admit(self, seen: Manifest) -> None:

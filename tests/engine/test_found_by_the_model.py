@@ -1,0 +1,59 @@
+"""Faults that the model of the ownership protocol found (tests/model), each on the real thing."""
+
+import pytest
+
+from checkmate import BindLock, StorageUnavailableException, TaskIO
+from checkmate_core.io.memory import MemoryTaskIO
+from checkmate_core.testing import ApplyLater, Call, CallBefore, FaultyTaskIO, writes_to
+
+from .pipelines import LOCK, MANIFEST, Crash, document, engine_for, stage_documents
+
+
+@pytest.fixture
+def memory() -> MemoryTaskIO:
+    return MemoryTaskIO("memory://found")
+
+
+def remove(io: TaskIO) -> None:
+    engine = engine_for(io)
+    engine.bind()
+    engine.unbind(clean=True)
+
+
+def test_a_bind_that_fails_leaves_the_lock_for_a_manifest_that_comes_late(memory: MemoryTaskIO) -> None:
+    """It had read a tombstone, so it removed its lock; then nobody would have found the unfinished task."""
+    remove(memory)
+    client = FaultyTaskIO(memory)
+    client.plan(writes_to(MANIFEST), ApplyLater(), times=5)
+    with pytest.raises(StorageUnavailableException):
+        engine_for(client).bind()
+    client.deliver_late()
+    assert document(memory, MANIFEST)["removed"] is None
+    assert document(memory, LOCK)["owner"] is None
+
+
+def test_a_late_note_that_a_task_was_canceled_changes_nothing_once_a_newer_owner_has_claimed_it(
+    memory: MemoryTaskIO,
+) -> None:
+    """The newer owner claimed a stage that nobody could write any more, and the manifest was open still."""
+    cleaner, canceler = FaultyTaskIO(memory), FaultyTaskIO(memory)
+
+    def die(call: Call) -> None:
+        raise Crash
+
+    def clean_in_part(call: Call) -> None:
+        BindLock(memory, LOCK).force_unlock()
+        engine = engine_for(cleaner)
+        engine.bind()
+        cleaner.plan(writes_to(MANIFEST), CallBefore(die))
+        with pytest.raises(Crash):
+            engine.unbind(clean=True)
+
+    engine = engine_for(canceler)
+    engine.bind()
+    canceler.plan(writes_to(MANIFEST), CallBefore(clean_in_part))
+    engine.cancel()
+    engine.unbind()
+    assert [(stage["status"], stage["epoch"]) for stage in stage_documents(memory)] == [("CANCELED", 1)]
+    remove(memory)
+    assert document(memory, MANIFEST)["removed"] is not None
