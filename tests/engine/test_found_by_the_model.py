@@ -2,7 +2,7 @@
 
 import pytest
 
-from checkmate import BindLock, StorageUnavailableException, TaskIO
+from checkmate import BindLock, LockLostException, StorageUnavailableException, TaskIO
 from checkmate_core.io.memory import MemoryTaskIO
 from checkmate_core.testing import ApplyLater, Call, CallBefore, FaultyTaskIO, writes_to
 
@@ -57,3 +57,20 @@ def test_a_late_note_that_a_task_was_canceled_changes_nothing_once_a_newer_owner
     assert [(stage["status"], stage["epoch"]) for stage in stage_documents(memory)] == [("CANCELED", 1)]
     remove(memory)
     assert document(memory, MANIFEST)["removed"] is not None
+
+
+def test_a_token_that_was_used_on_a_removed_task_is_not_used_again(memory: MemoryTaskIO) -> None:
+    """An older owner swept its own mark of the removal away before a newer one had written anything."""
+    cleaner, newer = engine_for(memory), engine_for(memory)
+    cleaner.bind()
+    BindLock(memory, LOCK).force_unlock()
+    newer.bind()
+    cleaner.unbind(clean=True)
+    with pytest.raises(LockLostException):
+        newer.execute()
+    used = newer.fencing_token
+    newer.unbind()
+    with engine_for(memory) as again:
+        assert used is not None
+        assert again.fencing_token is not None
+        assert again.fencing_token > used

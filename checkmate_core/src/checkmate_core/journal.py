@@ -76,6 +76,11 @@ class TaskJournal:
         return self._manifest
 
     @property
+    def has_claimed(self) -> bool:
+        """Whether this owner has written a stage, so that its epoch is in use."""
+        return bool(self._claimed)
+
+    @property
     def url(self) -> str:
         """The manifest's URL."""
         return self.io.build_url(manifest_name(self.task_id))

@@ -127,7 +127,9 @@ class TaskSession:
             return record.load_state(state_class, self._spec.io.build_url(self._stage_objects[index]))
         if self._is_created_here:
             return None
-        return load_state(state_class, self.journal.manifest.stage_templates[index]["state"], self.journal.url)
+        return load_state(
+            state_class, self.journal.manifest.stage_templates[index]["state"], self.journal.url
+        )
 
     def store_stage(self, index: int, stage_name: str, state: BaseStageState) -> None:
         """Store a stage.
@@ -319,6 +321,9 @@ class TaskSession:
 
     def _is_lock_useless(self) -> bool:
         try:
-            return self.is_finished
+            is_finished = self.is_finished
         except TaskEngineException:
             return False
+        # A token that was used and stands in no manifest is remembered by the lock alone.
+        is_noted = self.journal.manifest.epoch >= self.journal.epoch
+        return is_finished and (is_noted or not self.journal.has_claimed)
