@@ -23,7 +23,7 @@ _EXHAUSTIVE = {
     "plain": Bounds(late=2),
     "plain, killed and started again": Bounds(acquisitions=2, kills=True),
     "plain, with everything else that goes wrong": Bounds(late=1, renewals=1, unlocks=1, errors=True),
-    "clean and re-use of two stages": Bounds(late=1, cleans=True, lives=2),
+    "clean and re-use of two stages": Bounds(late=1, cancels=True, cleans=True, lives=2),
     "a task id used again, with two acquisitions of each client": Bounds(
         stages=1, acquisitions=2, cancels=True, cleans=True, lives=2
     ),

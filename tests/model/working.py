@@ -1,7 +1,5 @@
 """What an owner does with a task: execute, cancel, remove it, and let it go."""
 
-from collections.abc import Sequence
-
 from .binding import Role, leaving, released, stale, started_again
 from .store import LOCK, MANIFEST, STAGES, Body, Lock, Manifest, Request, Stage, Status
 from .variants import Flaw
@@ -11,11 +9,11 @@ _AGAIN = 1
 """How often a stage write that was given up is followed by another execute of the same engine."""
 
 
-def first_unfinished(role: Role, client: Client, *, done: Sequence[str] = ("COMPLETE",)) -> int | None:
-    """Position of the first stage that is not done, as this client knows them."""
+def first_unfinished(role: Role, client: Client) -> int | None:
+    """Position of the first stage that is not complete, as this client knows them."""
     for at in range(STAGES, STAGES + role.bounds.stages):
         record = client.record_of(at)
-        if record is None or record.status not in done:
+        if record is None or record.status != "COMPLETE":
             return at
     return None
 
@@ -55,10 +53,13 @@ def to_remove(role: Role, client: Client) -> Client:
     if role.flaw is Flaw.UNFENCED_CLEAN:
         doomed = (MANIFEST, *range(STAGES, STAGES + role.bounds.stages))
         return client._replace(place="sweep", todo=tuple(_delete(role, at) for at in doomed))
-    done = ("COMPLETE",) if role.flaw is Flaw.CANCELED_IS_CLAIMED_TO_REMOVE else ("COMPLETE", "CANCELED")
-    first = first_unfinished(role, client, done=done)
+    first = first_unfinished(role, client)
     record = client.record_of(first) if first else None
-    if first is None or (record and record.status == "REMOVING"):
+    is_fenced = record is not None and (
+        record.status == "REMOVING"
+        or (record.status == "CANCELED" and role.flaw is not Flaw.CANCELED_IS_CLAIMED_TO_REMOVE)
+    )
+    if first is None or is_fenced:
         is_late = role.flaw is Flaw.SWEEP_LISTS_AFTER_BURIAL
         return client._replace(place="bury" if is_late or not role.bounds.can_remove else "list")
     return client._replace(place="remove", stage=first)
