@@ -11,6 +11,9 @@ _SECRET = re.compile(
     r"(^|[^a-z])key([^a-z]|$)|secret|token|passw|credential|connection.?string|signature|^sig$|^sas",
     re.IGNORECASE,
 )
+# Azure's way to name an account: "abfss://container@account.dfs.core.windows.net/path". No password fits in.
+_CONTAINER_IN_ACCOUNT = re.compile(r"[a-z0-9$-]{1,63}@[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)+")
+_SCHEMES_OF_ACCOUNTS = frozenset({"az", "abfs", "abfss"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +44,9 @@ def parse_store_url(url: str) -> StoreUrl:
     parts = urlsplit(url)
     where = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
     fix = "Pass credentials as keyword options or through the SDK's usual environment instead."
-    if "@" in parts.netloc:
+    if parts.scheme in _SCHEMES_OF_ACCOUNTS and _CONTAINER_IN_ACCOUNT.fullmatch(parts.netloc):
+        where = f"{parts.scheme}://{parts.netloc}{parts.path}"
+    elif "@" in parts.netloc:
         raise UnsupportedBackendException(f"the URL {where} carries credentials before '@'. {fix}")
     if parts.fragment:
         raise UnsupportedBackendException(f"the URL {where} has a fragment ('#…'), which no store has.")
