@@ -2,11 +2,11 @@
 
 import pytest
 
-from checkmate import BindLock, LockLostException, StorageUnavailableException, TaskIO
+from checkmate import BindLock, LockLostException, StageStatus, StorageUnavailableException, TaskIO
 from checkmate_core.io.memory import MemoryTaskIO
-from checkmate_core.testing import ApplyLater, Call, CallBefore, FaultyTaskIO, writes_to
+from checkmate_core.testing import ApplyLater, Call, CallBefore, FaultyTaskIO, Operation, writes_to
 
-from .pipelines import LOCK, MANIFEST, Crash, document, engine_for, stage_documents
+from .pipelines import LOCK, MANIFEST, Crash, bury_holder, document, engine_for, stage_documents
 
 
 @pytest.fixture
@@ -74,3 +74,27 @@ def test_a_token_that_was_used_on_a_removed_task_is_not_used_again(memory: Memor
         assert used is not None
         assert again.fencing_token is not None
         assert again.fencing_token > used
+
+
+def test_stages_that_were_read_while_an_older_owner_went_on_are_read_again(memory: TaskIO) -> None:
+    """One by one, so that they may look as no task can: two stages in flight."""
+    older = engine_for(memory)
+    older.bind()
+    first, second = older.stages[:2]
+    first.inc_attempts()
+    first.update_status("Attempt 1", StageStatus.RUNNING, 0.0)
+    bury_holder(memory)
+
+    def go_on(_: object) -> None:
+        first.update_status("Completed", StageStatus.COMPLETE, 0.0)
+        second.inc_attempts()
+        second.update_status("Attempt 1", StageStatus.RUNNING, 0.0)
+
+    client = FaultyTaskIO(memory)
+    client.plan(
+        lambda call: call.operation is Operation.READ and "/stages/001" in call.name, CallBefore(go_on)
+    )
+    with engine_for(client) as successor:
+        assert [stage.status for stage in successor.stages] == ["COMPLETE", "RUNNING", "CREATED"]
+        successor.execute(strict_recovery=True)
+        assert successor.status is StageStatus.COMPLETE

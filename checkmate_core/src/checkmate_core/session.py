@@ -11,7 +11,12 @@ from tenacity.stop import stop_after_attempt
 from tenacity.wait import wait_random
 
 from checkmate_core.clock import Clock
-from checkmate_core.errors import BindException, TaskEngineException, VersionConflictException
+from checkmate_core.errors import (
+    BindException,
+    InvalidTransitionException,
+    TaskEngineException,
+    VersionConflictException,
+)
 from checkmate_core.imported import qualified_name
 from checkmate_core.io.protocol import TaskIO
 from checkmate_core.journal import StageChangedError, StaleViewError, TaskJournal
@@ -21,12 +26,13 @@ from checkmate_core.manifest import Manifest, check_same_task, dump_templates
 from checkmate_core.record import StageRecord, check_readable, dump_state, load_state
 from checkmate_core.stage import BaseStage
 from checkmate_core.state import STAGE_STATE, BaseStageState
-from checkmate_core.status import StageStatus
+from checkmate_core.status import StageStatus, _StageStateMachine
 
 _log = logging.getLogger(__name__)
 
 # Each round means that another owner got in between; so many in a row mean that something is broken.
 _MAX_ROUNDS = 20
+_MAX_REREADS = 3
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -287,8 +293,7 @@ class TaskSession:
         if seen is None or seen.removed is not None:
             self._create()
             return
-        found = self.journal.read_all(self._stage_objects)
-        self.records = [found[obj_name] for obj_name in self._stage_objects]
+        self.records = self._read_stages()
         manifest = self.journal.manifest
         if manifest.removed is not None or manifest.base_epoch != seen.base_epoch:
             raise StaleViewError(manifest.epoch + 1)
@@ -301,6 +306,14 @@ class TaskSession:
         if any(record and record.is_removing for record in self.records):
             self.remove_task()
             raise StaleViewError(self.journal.epoch + 1)
+
+    def _read_stages(self) -> list[StageRecord | None]:
+        for _ in range(_MAX_REREADS):
+            found = self.journal.read_all(self._stage_objects)
+            if _is_possible(list(found.values())):
+                break
+            # The objects are read one by one, and until our claim an older owner may go on in between.
+        return list(found.values())
 
     def _create(self) -> None:
         if self.lock is None:
@@ -327,3 +340,16 @@ class TaskSession:
         # A token that was used and stands in no manifest is remembered by the lock alone.
         is_noted = self.journal.manifest.epoch >= self.journal.epoch
         return is_finished and (is_noted or not self.journal.has_claimed)
+
+
+def _is_possible(records: Sequence[StageRecord | None]) -> bool:
+    """Whether these can be the stages of one task at one moment."""
+    statuses = [
+        StageStatus.CREATED if record is None or record.is_removing else StageStatus(record.status)
+        for record in records
+    ]
+    try:
+        _StageStateMachine.check_neighbours(statuses, "")
+    except InvalidTransitionException:
+        return False
+    return True
