@@ -2,6 +2,7 @@
 
 import asyncio
 import inspect
+import re
 import weakref
 from collections.abc import Callable, Mapping
 from typing import Any, Final, TypeVar
@@ -30,6 +31,9 @@ CREDENTIAL_OPTIONS: Final = frozenset(
         "anon",
     }
 )
+ACCOUNT: Final = re.compile(r"[a-z0-9]{3,24}")
+"""The name of an account."""
+
 _READ_FROM_ENVIRONMENT = CREDENTIAL_OPTIONS - {"credential", "anon"}
 
 # Three attempts, about a second apart: enough for a transient 503, and an endpoint that is not there is
@@ -53,11 +57,13 @@ class Connection:
     Attributes:
         loop: The event loop that the client lives in.
         container: The client.
+        account: The name of the account, or empty where it is not known.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop, container: ContainerClient, credential: Any) -> None:
         self.loop = loop
         self.container = container
+        self.account = _name_of(container)
         weakref.finalize(self, close_in_place(), loop, _Open(container, credential))
 
 
@@ -85,7 +91,8 @@ class _OptionsAlone(AzureBlobFileSystem):  # type: ignore[misc]
         super().__init__(**options)
 
     def __setattr__(self, name: str, value: object) -> None:
-        super().__setattr__(name, self._told.get(name) if name in _READ_FROM_ENVIRONMENT else value)
+        is_found = name in _READ_FROM_ENVIRONMENT and name not in self._told
+        super().__setattr__(name, None if is_found else value)
 
 
 def connect(base_url: str, name: str, options: Mapping[str, Any]) -> Connection:
@@ -99,7 +106,7 @@ def connect(base_url: str, name: str, options: Mapping[str, Any]) -> Connection:
     settings = given.pop("client_kwargs", {})
     filesystem = _usable(base_url, lambda: _filesystem(given))
     service = filesystem.service_client
-    _check_account(base_url, given.get("account_name"), service.account_name)
+    _check_account(base_url, given.get("account_name"), _name_of(service))
     container = _usable(
         base_url,
         lambda: ContainerClient(
@@ -142,7 +149,13 @@ def _filesystem(options: Mapping[str, Any]) -> Any:
     return made
 
 
-def _check_account(base_url: str, wanted: str | None, found: str | None) -> None:
+def _name_of(client: Any) -> str:
+    # Taken by the SDK from a URL, which may hold anything.
+    name = str(client.account_name or "")
+    return name if ACCOUNT.fullmatch(name) else ""
+
+
+def _check_account(base_url: str, wanted: str | None, found: str) -> None:
     if wanted and found and wanted != found:
         raise UnsupportedBackendException(
             f"{base_url} is to be in the account {wanted!r}, but the connection string is for {found!r}: "

@@ -140,7 +140,7 @@ def _is_conflict(exc: RefusedError, expect: Expect) -> bool:
 
 
 def _fix(exc: RefusedError, what: str, container: str, account: str) -> str:
-    if exc.status in (401, 403) and exc.code in ("AuthenticationFailed", "InvalidAuthenticationInfo"):
+    if exc.code in ("AuthenticationFailed", "InvalidAuthenticationInfo"):
         return _invalid_credentials(exc, account)
     if exc.status in (401, 403) and exc.code in _FORBIDDEN:
         return _missing_right(exc, what, container, account)
@@ -162,17 +162,14 @@ def _invalid_credentials(exc: RefusedError, account: str) -> str:
 def _missing_right(exc: RefusedError, what: str, container: str, account: str) -> str:
     action, letters = _RIGHTS.get(what, _READING)
     where = f"on container {container!r}"
+    rules = f"the network rules of the account {account!r}"
+    otherwise = f", if {rules} let this host in" if exc.code == "AuthorizationFailure" else ""
     match exc.signed_by:
         case "a SAS":
-            return f"get a SAS with the permission {letters} {where}"
+            return f"get a SAS with the permission {letters} {where}{otherwise}"
         case "a token":
-            return (
-                f"grant this identity {action} {where}; the role Storage Blob Data Contributor has it. "
-                f"Or the network rules of the account {account!r} do not let this host in"
-            )
+            return f"grant this identity {action} {where}, as the role Storage Blob Data Contributor does{otherwise}"
         case "nothing":
             return f"the request was anonymous, and needs {action} {where}: {CREDENTIALS}"
         case _:
-            return (
-                f"the account key may do everything, so let this host in by the network rules of {account!r}"
-            )
+            return f"an account key may do everything, so have {rules} let this host in"

@@ -15,15 +15,16 @@ from checkmate_core.types import (
     StoredObject,
     Version,
 )
-from checkmate_io_azure._account import CREDENTIAL_OPTIONS, Connection, connect, is_usable_credential
+from checkmate_io_azure._account import ACCOUNT, CREDENTIAL_OPTIONS, Connection, connect, is_usable_credential
 from checkmate_io_azure._errors import BLOB_NOT_FOUND, CREDENTIALS, failure
 from checkmate_io_azure._listing import parse_page
 from checkmate_io_azure._requests import RefusedError, send
 from checkmate_io_fsspec.remote import RemoteTaskIO
 
 _CONTAINER = re.compile(r"\$root|\$web|[a-z0-9](-?[a-z0-9]){2,62}")
-_ACCOUNT = re.compile(r"[a-z0-9]{3,24}")
 _HOST = re.compile(r"([a-z0-9-]+)((?:\.[a-z0-9-]+)+)")
+# Emulators have the account in the path.
+_ENDPOINT = re.compile(rf"{_HOST.pattern}(:\d+)?(/{ACCOUNT.pattern})?")
 
 # The clouds of Azure; the third is that of accounts with DNS zones.
 _AZURE = (".core.windows.net", ".core.chinacloudapi.cn", ".storage.azure.net", ".core.usgovcloudapi.net")
@@ -120,9 +121,9 @@ class AzureTaskIO(RemoteTaskIO):
 
     def _failure(self, exc: Exception, what: str, url: str, expect: Expect) -> TaskIOException:
         # Where the client could not be made there is no account to speak of.
-        connection = self._filesystem
-        account = (connection and connection.container.account_name) or self._options.get("account_name")
-        known = failure(exc, what, url, self.bucket, account or "", expect)
+        connection: Connection | None = self._filesystem
+        account = connection.account if connection else ""
+        known = failure(exc, what, url, self.bucket, account, expect)
         return known or super()._failure(exc, what, url, expect)
 
 
@@ -162,12 +163,14 @@ def _check_options(options: Mapping[str, Any]) -> None:
             "the Azure options 'tenant_id', 'client_id' and 'client_secret' belong together: pass all three"
         )
     account, host = options.get("account_name"), options.get("account_host")
-    if account is not None and not _ACCOUNT.fullmatch(account):
+    if account is not None and not ACCOUNT.fullmatch(account):
         raise UnsupportedBackendException(
             "the Azure option 'account_name' must be 3 to 24 small letters and digits"
         )
-    if host is not None and not _HOST.fullmatch(host):
-        raise UnsupportedBackendException("the Azure option 'account_host' must be a host name alone")
+    if host is not None and not _ENDPOINT.fullmatch(host):
+        raise UnsupportedBackendException(
+            "the Azure option 'account_host' must be a host, with :PORT and, of an emulator, /ACCOUNT"
+        )
     if host is not None and account is None:
         raise UnsupportedBackendException(
             f"the Azure option 'account_host' needs 'account_name' beside it: {CREDENTIALS}"
