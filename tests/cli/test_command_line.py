@@ -108,7 +108,7 @@ def test_a_store_that_is_given_wins_over_the_environment(run: Run, url: str, tmp
         (("dump", "URL", "nobody"), 3, "no task nobody"),
         (("unlock", "URL", "nobody"), 3, "no task nobody"),
         (("show", "URL", "../done"), 1, "is refused"),
-        (("ls", "gs://bucket/x"), 5, "checkmate[gcs]"),
+        (("ls", "dvc://bucket/x"), 5, "Install dvc"),
         (("ls", "s4://bucket/x"), 5, "no backend for s4://"),
         (("ls", "s3://user:pw@bucket/x"), 5, "credentials"),
         (("ls",), 2, "Missing argument"),

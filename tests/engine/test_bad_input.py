@@ -20,6 +20,7 @@ from checkmate import (
     UnsupportedBackendException,
     open_task_io,
 )
+from checkmate_core.io import registry
 from checkmate_core.io.memory import MemoryTaskIO
 
 from .pipelines import (
@@ -168,11 +169,19 @@ def test_force_create_takes_an_id_that_was_cleaned(io: TaskIO) -> None:
         engine.execute()
 
 
-@pytest.mark.parametrize("scheme", ["gs", "az", "s4"])
-def test_an_unknown_scheme_names_the_fix(scheme: str) -> None:
-    fix = {"gs": r"pip install 'checkmate\[gcs\]'", "az": r"pip install 'checkmate\[azure\]'"}.get(
-        scheme, "file, memory"
-    )
+@pytest.mark.parametrize(
+    ("scheme", "fix"),
+    [
+        ("gs", r"pip install 'checkmate\[gcs\]'"),
+        ("az", r"pip install 'checkmate\[azure\]'"),
+        ("s4", "file, memory"),
+    ],
+)
+def test_an_unknown_scheme_names_the_fix(scheme: str, fix: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    # As if only what every installation has were installed.
+    installed = {name: point for name, point in registry._scan().items() if name in ("file", "memory", "*")}
+    monkeypatch.setattr(registry, "_scan", lambda: installed)
+    registry._backend.cache_clear()
     makers: tuple[Callable[[], object], ...] = (
         lambda: CheckMateEngine(f"{scheme}://bucket/x", TASK, steps()),
         lambda: CheckMate.load(f"{scheme}://bucket/x", TASK),
@@ -182,6 +191,7 @@ def test_an_unknown_scheme_names_the_fix(scheme: str) -> None:
     for make in makers:
         with pytest.raises(UnsupportedBackendException, match=f"no backend for {scheme}://: .*{fix}"):
             make()
+    registry._backend.cache_clear()
 
 
 def test_a_template_that_was_used_before_is_refused_or_begun_afresh(memory: TaskIO, log: Logged) -> None:

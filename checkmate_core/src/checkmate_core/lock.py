@@ -89,9 +89,10 @@ class BindLock:
         """
         check_lease(lease)
         if not {Capability.CREATE, Capability.SWAP} <= task_io.capabilities:
+            reason = getattr(task_io, "no_locks_because", "it cannot create and swap objects atomically")
             raise UnsupportedBackendException(
-                f"{task_io.base_url} cannot create and swap objects atomically, so it cannot hold a lock. "
-                "Use another store, or no_lock=True if nobody else can work on the task"
+                f"{task_io.base_url} cannot hold a lock: {reason}. Use another store, or no_lock=True if surely "
+                "nobody else works on the task"
             )
         self.task_io = task_io
         self.obj_name = obj_name

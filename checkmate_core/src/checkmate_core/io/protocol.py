@@ -34,7 +34,11 @@ class TaskIO(Protocol):
 
     @property
     def capabilities(self) -> frozenset[Capability]:
-        """What this store does atomically."""
+        """What this store does atomically.
+
+        A store that lacks CREATE or SWAP can hold no lock. Where it can say why, in words that end a
+        sentence, it has them in an attribute ``no_locks_because``, and whoever asks for a lock reads them.
+        """
         ...
 
     @property

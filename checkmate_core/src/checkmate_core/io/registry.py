@@ -11,7 +11,10 @@ from checkmate_core.io.protocol import TaskIO
 from checkmate_core.io.url import parse_store_url
 
 ENTRY_POINT_GROUP = "checkmate.task_io"
+ANY_SCHEME = "*"
+"""Name of the entry point that serves chains, and every scheme that is nobody else's."""
 
+# A scheme of this table never falls through to "*": its own distribution can do what locks need.
 _EXTRA_BY_SCHEME = {
     "file": "checkmate-io-fsspec",
     "s3": "checkmate[s3]",
@@ -34,13 +37,18 @@ class Backend(Protocol):
     """What an entry point of the group ``checkmate.task_io`` names: a class that opens URLs.
 
     Attributes:
-        url_options: Names that may stand in a URL's query: nothing that is a secret.
+        url_options: Names that may stand in a URL's query: nothing that is a secret. None: any name
+            that does not sound like a secret; the backend finds out which it knows.
     """
 
-    url_options: frozenset[str]
+    url_options: frozenset[str] | None
 
     def from_base_url(self, base_url: str, **storage_options: Any) -> TaskIO:
-        """Open the store at ``base_url`` (no query) without making a request."""
+        """Open the store at ``base_url`` (no query) without making a request.
+
+        Raises:
+            UnsupportedBackendException: The URL or an option is none that this backend takes.
+        """
         ...
 
 
@@ -52,7 +60,7 @@ def open_task_io(url: str, **storage_options: Any) -> TaskIO:
 
     Args:
         url: ``scheme://location``, or a plain path for local files. Options that are no secret may
-            stand in its query.
+            stand in its query. A chain of fsspec's, such as ``zip://jobs::file:///srv/old.zip``, has none.
         **storage_options: The backend's options; they win over the URL's.
 
     Raises:
@@ -60,9 +68,13 @@ def open_task_io(url: str, **storage_options: Any) -> TaskIO:
             the URL carries a credential, or an option is unknown.
     """
     parsed = parse_store_url(url)
+    if parsed.is_chain and not _falls_through(parsed.scheme):
+        raise UnsupportedBackendException(
+            f"{parsed.location} is no store: {parsed.scheme}:// stands alone or at the end of a chain, and "
+            f"nothing comes after it. For a folder of that name write ./{parsed.location}"
+        )
     backend = _backend(parsed.scheme)
-    unknown = parsed.options.keys() - backend.url_options
-    if unknown:
+    if backend.url_options is not None and (unknown := parsed.options.keys() - backend.url_options):
         allowed = ", ".join(sorted(backend.url_options)) or "none"
         raise UnsupportedBackendException(
             f"{parsed.location} does not take the URL option {min(unknown)!r} (it takes: {allowed})"
@@ -81,13 +93,13 @@ def open_task_io(url: str, **storage_options: Any) -> TaskIO:
 
 
 def known_schemes() -> list[str]:
-    """The URL schemes that installed backends serve."""
-    return sorted(_scan())
+    """The URL schemes that installed backends claim; those that ``*`` may serve are not known here."""
+    return sorted(_scan().keys() - {ANY_SCHEME})
 
 
 @cache
 def _backend(scheme: str) -> Backend:
-    found = _scan().get(scheme)
+    found = _scan().get(ANY_SCHEME if _falls_through(scheme) else scheme)
     if found is None:
         fix = _EXTRA_BY_SCHEME.get(scheme)
         hint = f"pip install '{fix}'" if fix else f"known schemes are {', '.join(known_schemes())}"
@@ -100,6 +112,10 @@ def _backend(scheme: str) -> Backend:
             f"pip install --force-reinstall {_EXTRA_BY_SCHEME.get(scheme, 'its distribution')!r}"
         ) from exc
     return backend
+
+
+def _falls_through(scheme: str) -> bool:
+    return scheme not in _EXTRA_BY_SCHEME and scheme not in _scan()
 
 
 @cache

@@ -1,4 +1,4 @@
-"""Store URLs: `scheme://location?option=value`, or a plain path."""
+"""Store URLs: `scheme://location?option=value`, a chain of them, or a plain path."""
 
 import re
 from dataclasses import dataclass
@@ -7,6 +7,9 @@ from urllib.parse import parse_qsl, urlsplit
 from checkmate_core.errors import UnsupportedBackendException
 
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+)://")
+# fsspec's way to put one filesystem upon another: "zip://folder::sftp://host/archive.zip", "dir::file:///x".
+_LINK = re.compile(r"::(?=[A-Za-z][A-Za-z0-9+.-]+(?:://|::))")
+_CHAINED = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+)::")
 _SECRET = re.compile(
     r"(^|[^a-z])key([^a-z]|$)|secret|token|passw|credential|connection.?string|signature|^sig$|^sas",
     re.IGNORECASE,
@@ -21,14 +24,16 @@ class StoreUrl:
     """A store URL taken apart.
 
     Attributes:
-        scheme: Lower case; ``file`` for a plain path.
+        scheme: Lower case; ``file`` for a plain path; of a chain that of the outermost link.
         location: The URL without query, or the plain path as it was given. Safe to print.
         options: What stood in the query. None of it is a secret.
+        is_chain: Whether it is a chain, whose links are held together by ``::``.
     """
 
     scheme: str
     location: str
     options: dict[str, str]
+    is_chain: bool = False
 
 
 def parse_store_url(url: str) -> StoreUrl:
@@ -38,6 +43,9 @@ def parse_store_url(url: str) -> StoreUrl:
         UnsupportedBackendException: A credential stands in the URL, where it would end up in logs
             and shell histories, or the URL has a fragment or a query option twice.
     """
+    links = _LINK.split(url)
+    if len(links) > 1 or _CHAINED.match(url):
+        return _parse_chain(links)
     match = _SCHEME.match(url)
     if match is None:
         return StoreUrl("file", url, {})
@@ -60,3 +68,15 @@ def parse_store_url(url: str) -> StoreUrl:
             )
         options[name] = value
     return StoreUrl(match[1].lower(), where, options)
+
+
+def _parse_chain(links: list[str]) -> StoreUrl:
+    parsed = [parse_store_url(link) if _SCHEME.match(link) else None for link in links]
+    location = "::".join(link.location if link else text for link, text in zip(parsed, links, strict=True))
+    if any(link and link.options for link in parsed):
+        raise UnsupportedBackendException(
+            f"the chained URL {location} has a query: give the options of a link as a keyword of its scheme, such "
+            "as sftp={'port': 2222}"
+        )
+    outermost = parsed[0].scheme if parsed[0] else links[0].partition("::")[0].lower()
+    return StoreUrl(outermost, location, {}, is_chain=True)
