@@ -163,6 +163,18 @@ def test_a_finished_task_arrives_without_a_lock(
     assert LOCK not in names_of(target)
 
 
+def test_a_token_that_only_the_lock_of_a_finished_task_remembers_is_not_forgotten(
+    io: TaskIO, target: MemoryTaskIO
+) -> None:
+    left_complete(io)
+    late = BindLock(io, LOCK, min_epoch=9)
+    late.acquire()
+    late.release()
+    assert copy(io, target).is_complete
+    assert document(target, LOCK)["epoch"] >= 9
+    assert not is_locked(target)
+
+
 def test_a_half_finished_task_moves_from_files_to_s3(checkmate_file_url: str, checkmate_s3_url: str) -> None:
     source = open_task_io(checkmate_file_url)
     left_in_error(source)

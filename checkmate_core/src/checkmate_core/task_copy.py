@@ -79,13 +79,13 @@ class _Snapshot:
         documents: Bodies of its manifest and its stage objects.
         others: Its other objects, which are never changed: artifacts, garbage of an earlier life.
         epoch: The highest of all epochs, its lock's included.
-        is_over: It was finished.
+        needs_lock: It is unfinished, or its manifest does not know the highest epoch.
     """
 
     documents: dict[str, bytes]
     others: dict[str, ObjectInfo]
     epoch: int
-    is_over: bool
+    needs_lock: bool
 
     @property
     def names(self) -> Set[str]:
@@ -158,11 +158,12 @@ class TaskCopy:
                 f"task {self._task_id} is being removed from {where}; the next bind ends its removal"
             )
         documents = {self._manifest_name: body, **{name: stored.data for name, stored in stages.items()}}
+        epoch = max(manifest.epoch, self._lock_epoch(manifest), *(record.epoch for record in records), 0)
         return _Snapshot(
             documents,
             {name: info for name, info in infos.items() if name not in documents},
-            max(manifest.epoch, self._lock_epoch(manifest), *(record.epoch for record in records), 0),
-            manifest.is_over,
+            epoch,
+            needs_lock=not manifest.is_over or manifest.epoch < epoch,
         )
 
     def _lock_epoch(self, manifest: Manifest) -> int:
@@ -221,7 +222,7 @@ class TaskCopy:
         finally:
             # The lock object stays, released: its epoch makes garbage of what is half copied for whoever
             # begins a task of this name there, and a list of locks is the list of unfinished tasks.
-            lock.release(finished=is_copied and seen.is_over)
+            lock.release(finished=is_copied and not seen.needs_lock)
         return is_copied
 
     def _fill(self, seen: _Snapshot, check_held: Callable[[], None]) -> bool:
