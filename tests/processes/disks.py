@@ -33,15 +33,17 @@ class SmallDisk:
 
 
 class Disk(Protocol):
-    """A folder that can be written to, or not.
+    """A folder that can be written to, or not."""
 
-    Attributes:
-        folder: Where.
-        reason: What is said of a write that fails.
-    """
+    @property
+    def folder(self) -> Path:
+        """Where."""
+        ...
 
-    folder: Path
-    reason: str
+    @property
+    def reason(self) -> str:
+        """What is said of a write that fails."""
+        ...
 
     def block(self) -> None:
         """Let no write succeed any more."""

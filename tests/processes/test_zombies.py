@@ -11,7 +11,8 @@ from checkmate_core import StageStatus, TaskStore
 
 from .checks import check_finished, executions
 from .pipeline import Job
-from .workers import TIMEOUT, Tally, Worker, Workers, wait_until
+from .tallies import Tally
+from .workers import TIMEOUT, Worker, Workers, wait_until
 
 HELD = 2
 
