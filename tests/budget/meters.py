@@ -5,11 +5,12 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
-from urllib.parse import parse_qs
+from typing import Any, Protocol
+from urllib.parse import parse_qs, urlsplit
 
 from checkmate_core import TaskIO
 from checkmate_core.testing import CountingTaskIO, RequestCounts
+from tests.backends.azure_servers import Recorded
 
 WsgiApp = Callable[[dict[str, Any], Any], Iterable[bytes]]
 
@@ -56,7 +57,7 @@ class CallMeter(Meter):
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One HTTP request as an S3 server got it."""
+    """One HTTP request as a server got it."""
 
     method: str
     path: str
@@ -67,11 +68,31 @@ class Request:
         """The attribute of `RequestCounts` that counts it."""
         if self.method == "GET":
             # A look whether an object exists is a read here.
-            return "lists" if "list-type" in parse_qs(self.query) else "reads"
+            query = parse_qs(self.query)
+            return "lists" if "list-type" in query or query.get("comp") == ["list"] else "reads"
         return {"HEAD": "reads", "PUT": "writes", "POST": "writes", "DELETE": "removes"}[self.method]
 
 
-class RequestLog:
+class RequestLog(Protocol):
+    """Which requests a server got so far."""
+
+    @property
+    def requests(self) -> list[Request]: ...
+
+
+class ProxyLog:
+    """The requests that a recording proxy saw."""
+
+    def __init__(self, proxy: Recorded) -> None:
+        self._proxy = proxy
+
+    @property
+    def requests(self) -> list[Request]:
+        split = ((seen.method, *seen.target.partition("?")[::2]) for seen in list(self._proxy.requests))
+        return [Request(*parts) for parts in split]
+
+
+class WsgiLog:
     """A WSGI application that notes each request and passes it on."""
 
     def __init__(self, app: WsgiApp) -> None:
@@ -87,12 +108,18 @@ class RequestLog:
 
 
 class HttpMeter(Meter):
-    """Counts the requests that arrive at an S3 server."""
+    """Counts the requests for one store that arrive at a server."""
 
     def __init__(self, io: TaskIO, log: RequestLog) -> None:
         self.io = io
-        self.log = log
+        self._log = log
+        self._bucket = urlsplit(io.base_url).netloc
+
+    @property
+    def requests(self) -> list[Request]:
+        """Those so far. An earlier test's engine may still renew the lock of another store."""
+        return [request for request in self._log.requests if self._bucket in request.path]
 
     def counts(self) -> RequestCounts:
-        kinds = [request.kind for request in list(self.log.requests)]
+        kinds = [request.kind for request in self.requests]
         return RequestCounts(**{kind: kinds.count(kind) for kind in set(kinds)})

@@ -1,6 +1,6 @@
 """How many requests each thing costs, on every backend, to the request.
 
-On memory and files the engine's calls are counted, on S3 the HTTP requests that arrive at the
+On memory and files the engine's calls are counted, elsewhere the HTTP requests that arrive at the
 server. One table, `BUDGET`, says what is allowed.
 """
 
