@@ -89,7 +89,8 @@ class S3TaskIO(RemoteTaskIO):
         )
         filesystem.retries = 1
         vars(filesystem)["close_session"] = close_in_place()
-        filesystem.connect().meta.events.register("before-sign.s3.PutObject", _send_body_at_once)
+        connected: Any = filesystem.connect()
+        connected.meta.events.register("before-sign.s3.PutObject", _send_body_at_once)
         return filesystem
 
     # The SDK's client is called directly: s3fs drops parameters that an old SDK does not know, and a
