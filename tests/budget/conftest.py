@@ -4,12 +4,15 @@ from collections.abc import Iterator
 import pytest
 from moto.server import ThreadedMotoServer
 
+from checkmate.testing._gcs_proxy import GcsProxy
 from checkmate_core import TaskIO, open_task_io
 from checkmate_core.probe import require_honest_conditions
 from tests.backends.azure_servers import recorded
 
-from .meters import CallMeter, HttpMeter, Meter, ProxyLog, RequestLog, WsgiLog
+from .meters import CallMeter, GcsLog, HttpMeter, Meter, ProxyLog, RequestLog, WsgiLog
 
+# Kinds of store that are reached over HTTP.
+HTTP = ("s3", "gcs", "azure")
 # What the servers that count are asked, by kind of store.
 LOGS = pytest.StashKey[dict[str, RequestLog]]()
 
@@ -41,16 +44,26 @@ def checkmate_azure_server(checkmate_azure_server: str, logs: dict[str, RequestL
         yield proxy.endpoint
 
 
-@pytest.fixture(params=["s3", "azure"])
+@pytest.fixture(scope="session")
+def checkmate_gcs_server(checkmate_gcs_server: str, logs: dict[str, RequestLog]) -> Iterator[str]:
+    """The shared server; its own proxy counts."""
+    log = GcsLog()
+    logs["gcs"] = log
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(GcsProxy, "note", lambda _, request: log.note(request))
+        yield checkmate_gcs_server
+
+
+@pytest.fixture(params=HTTP)
 def http_meter(request: pytest.FixtureRequest, logs: dict[str, RequestLog]) -> HttpMeter:
     """An empty store of each kind that is reached over HTTP, metered at its server."""
     return _http_meter(request, logs)
 
 
-@pytest.fixture(params=["memory", "file", "s3", "azure"])
+@pytest.fixture(params=["memory", "file", *HTTP])
 def meter(request: pytest.FixtureRequest, logs: dict[str, RequestLog]) -> Meter:
     """An empty store of each kind, metered."""
-    if request.param in ("s3", "azure"):
+    if request.param in HTTP:
         return _http_meter(request, logs)
     return CallMeter(_opened(request))
 

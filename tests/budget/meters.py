@@ -69,7 +69,10 @@ class Request:
         if self.method == "GET":
             # A look whether an object exists is a read here.
             query = parse_qs(self.query)
-            return "lists" if "list-type" in query or query.get("comp") == ["list"] else "reads"
+            is_list = not query.keys().isdisjoint({"list-type", "maxResults"}) or query.get("comp") == [
+                "list"
+            ]
+            return "lists" if is_list else "reads"
         return {"HEAD": "reads", "PUT": "writes", "POST": "writes", "DELETE": "removes"}[self.method]
 
 
@@ -90,6 +93,18 @@ class ProxyLog:
     def requests(self) -> list[Request]:
         split = ((seen.method, *seen.target.partition("?")[::2]) for seen in list(self._proxy.requests))
         return [Request(*parts) for parts in split]
+
+
+class GcsLog:
+    """The requests that the proxy of the GCS emulator passed on."""
+
+    def __init__(self) -> None:
+        self.requests: list[Request] = []
+
+    def note(self, request: bytes) -> None:
+        method, target, _ = request.partition(b"\r\n")[0].decode().split(" ")
+        path, _, query = target.partition("?")
+        self.requests.append(Request(method, path, query))
 
 
 class WsgiLog:

@@ -11,7 +11,8 @@ from checkmate_core.types import ABSENT, ANY, Version
 
 from .meters import HttpMeter
 
-OTHER = Version("0123456789abcdef0123456789abcdef")
+# An ETag or a generation.
+OTHER = Version("1234567890123456")
 
 OPERATIONS: dict[str, Callable[[TaskIO], object]] = {
     "GET an object": lambda io: io.read("there"),
