@@ -1,1 +1,1 @@
-pytest_plugins = ["checkmate.testing", "pytester", "tests.processes.tallies"]
+pytest_plugins = ["checkmate.testing", "pytester", "tests.processes.tallies", "tests.simulation.totals"]

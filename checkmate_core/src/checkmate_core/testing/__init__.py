@@ -4,6 +4,7 @@
 - `FaultyTaskIO`: a store whose requests fail, get lost, come late or are raced on demand.
 - `CountingTaskIO`: a store that counts requests.
 - `crash`, `resume`, `check_every_crash`: a pipeline's process dies at a chosen point, and another goes on.
+- `simulate`: the real engine, many of it at once, in a world where everything goes wrong.
 """
 
 from checkmate_core.testing.conformance import (
@@ -35,6 +36,7 @@ from checkmate_core.testing.faults import (
     RaiseBefore,
     writes_to,
 )
+from checkmate_core.testing.simulation import Run, Scenario, ViolationError, simulate, simulate_scenario
 
 __all__ = [
     "ApplyLater",
@@ -52,13 +54,18 @@ __all__ = [
     "RaiseBefore",
     "RawStore",
     "RequestCounts",
+    "Run",
+    "Scenario",
     "SimulatedCrashError",
     "Subject",
     "TaskIOConformance",
+    "ViolationError",
     "check_every_crash",
     "crash",
     "crash_points",
     "resume",
     "run_conformance",
+    "simulate",
+    "simulate_scenario",
     "writes_to",
 ]

@@ -1,0 +1,250 @@
+"""The guarantees, checked from what the store applied and what the processes saw.
+
+Nothing here knows how the engine works: a check reads the order of the changes, and the stages' own
+log of when they were executed.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Final
+
+from checkmate_core.testing.simulation.pipeline import Log
+from checkmate_core.testing.simulation.scenario import Scenario
+from checkmate_core.testing.simulation.store import Change
+from checkmate_core.testing.simulation.trace import Body
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """All that is known of a run.
+
+    Attributes:
+        scenario: Its circumstances.
+        changes: What the store applied, in order.
+        bodies: What was stored in the end.
+        log: What processes saw and did.
+        unexpected: Errors that no fault explains: who, and what.
+        finished: The tasks that were brought to their end, and how many tries it took.
+        cancels: The tasks that somebody tried to cancel.
+        undisturbed: The states that the stages of an undisturbed run have in the end.
+        operators: The processes that released a lock by an operator's say-so.
+    """
+
+    scenario: Scenario
+    changes: list[Change]
+    bodies: dict[str, Body]
+    log: Log
+    unexpected: list[tuple[str, BaseException]]
+    finished: dict[str, int]
+    cancels: set[str]
+    undisturbed: list[Body]
+    operators: set[str]
+
+
+Faults = Iterator[str]
+"""What is wrong, in words."""
+
+
+def complete_is_final(record: Record) -> Faults:
+    """G1: nothing is ever written over, or instead of, a COMPLETE stage."""
+    done: dict[tuple[str, int | None], int] = {}
+    for change in record.changes:
+        if not change.is_stage:
+            continue
+        place = (change.name, change.life)
+        if place in done:
+            yield f"change {change.number} at {_say(change)}, which was COMPLETE since change {done[place]}"
+        if change.live_body and change.live_body["status"] == "COMPLETE":
+            done.setdefault(place, change.number)
+
+
+def one_commit(record: Record) -> Faults:
+    """G2: of all executions of a stage at most one commits."""
+    commits: dict[tuple[str, int | None], int] = {}
+    for change in record.changes:
+        if change.live_body and change.live_body["status"] == "COMPLETE":
+            place = (change.name, change.life)
+            if place in commits:
+                yield f"change {change.number} commits {change.name}, as change {commits[place]} did"
+            commits[place] = change.number
+
+
+def begun_before_executed(record: Record) -> Faults:
+    """G3: no stage is executed before its RUNNING is stored, nor twice for one; no two owners have one token."""
+    running: dict[tuple[str, str, int], Change] = {}
+    for change in record.changes:
+        body = change.body
+        if change.is_stage and body and body["status"] == "RUNNING":
+            running.setdefault((change.name, body["owner"], body["attempts"]), change)
+    seen: set[tuple[str, str, int]] = set()
+    tokens: dict[tuple[str, int | None], str] = {}
+    for execution in record.log.executions:
+        key = (execution.obj_name, execution.owner, execution.attempt)
+        begin = running.get(key)
+        what = f"{execution.by} executed {execution.obj_name}, attempt {execution.attempt},"
+        if begin is None or begin.number >= execution.number:
+            yield f"{what} before that was stored"
+        elif begin.body and (begin.body["epoch"], begin.body["base_epoch"]) != (
+            execution.token,
+            execution.life,
+        ):
+            yield f"{what} with token {execution.token}, but what is stored says {_say(begin)}"
+        if key in seen:
+            yield f"{what} twice"
+        seen.add(key)
+        holder = tokens.setdefault((execution.task_id, execution.token), execution.owner)
+        if holder != execution.owner:
+            yield f"{what} with token {execution.token}, which another owner had too"
+
+
+def older_owners_are_fenced(record: Record) -> Faults:
+    """G4: once an owner has claimed, nothing that an older owner sends changes anything."""
+    claims: dict[str, int] = {}
+    owners: dict[str, dict[str, int]] = {}
+    for change in record.changes:
+        if change.is_lock:
+            continue
+        body, before = change.body, change.before
+        claimed = claims.get(change.task_id, 0)
+        was_live = change.is_stage and before is not None and before["base_epoch"] == change.life
+        if was_live and change.live_body is None:
+            yield f"change {change.number} at {_say(change)} ends a stage in the midst of its life"
+        if body is None or (change.is_stage and not change.live_body):
+            continue
+        if body["epoch"] < claimed:
+            yield f"change {change.number} at {_say(change)}, after epoch {claimed} had claimed the task"
+        if before and body["epoch"] < before["epoch"]:
+            yield f"change {change.number} at {_say(change)} over epoch {before['epoch']}"
+        if before and body["epoch"] == before["epoch"] and body["owner"] != before["owner"]:
+            yield f"change {change.number} at {_say(change)} over another owner of that epoch"
+        if change.is_stage:
+            claims[change.task_id] = max(claimed, body["epoch"])
+        epochs = owners.setdefault(change.task_id, {})
+        if body["owner"] not in epochs:
+            if epochs and body["epoch"] <= max(epochs.values()):
+                yield f"change {change.number} at {_say(change)}: not above every owner before"
+            epochs[body["owner"]] = body["epoch"]
+
+
+def locks_change_hands_in_order(record: Record) -> Faults:
+    """Lock: only its holder renews, releases or removes it; every take-over raises the epoch."""
+    holders: dict[str, str] = {}
+    for change in record.changes:
+        if not change.is_lock:
+            continue
+        before, body = change.before, change.body
+        is_held = body is not None and body["owner"] is not None
+        if body and is_held and holders.setdefault(body["owner"], change.by) != change.by:
+            yield f"change {change.number} at {_say(change)} is not {holders[body['owner']]}'s"
+        if before is None:
+            continue
+        is_own = before["owner"] is not None and holders[before["owner"]] == change.by
+        if body is None:
+            if not is_own:
+                yield f"change {change.number} removes {change.name}, which is somebody else's"
+        elif change.by in record.operators:
+            if body["owner"] is not None:
+                yield f"change {change.number} at {_say(change)} is no release"
+        elif body["epoch"] < before["epoch"]:
+            yield f"change {change.number} at {_say(change)} lowers the epoch from {before['epoch']}"
+        elif body["epoch"] == before["epoch"]:
+            is_release = body["owner"] is None and is_own
+            is_renewal = body["owner"] == before["owner"] and is_own
+            if not is_release and not is_renewal:
+                yield f"change {change.number} at {_say(change)} is no release or renewal by its holder"
+
+
+def leases_are_respected(record: Record) -> Faults:
+    """Lease: where all clocks are right, no lock is taken from a holder that was heard of in time."""
+    if any(rate != 1.0 for rate in record.scenario.rates):
+        return
+    for change in record.changes:
+        if not change.is_take_over or change.before is None:
+            continue
+        lease, silent = change.before["lease_s"], change.time - change.before_since
+        is_left = change.ended_by is not None and change.before["epoch"] <= change.ended_by
+        if not is_left and (lease is None or silent <= lease):
+            yield f"change {change.number} at {_say(change)} takes a lock that is {silent:.2f} s old"
+
+
+def every_task_finishes(record: Record) -> Faults:
+    """G5: whatever happened before, the next worker can read the task and bring it to its end."""
+    for who, exc in record.unexpected:
+        yield f"{who} met {type(exc).__name__}: {exc}"
+    for task_id in (f"t{index}" for index in range(record.scenario.tasks)):
+        if task_id not in record.finished:
+            yield f"{task_id} could not be finished"
+
+
+def acknowledged_survives(record: Record) -> Faults:
+    """G6: every acknowledged write was applied, and what came later only added to it."""
+    applied: dict[str, Change] = {}
+    for change in record.changes:
+        body, before = change.body, change.before
+        if body is None or not change.is_stage:
+            continue
+        applied[body["write_id"]] = change
+        is_same_life = before is not None and before["base_epoch"] == body["base_epoch"]
+        if is_same_life and before and body["history"][: len(before["history"])] != before["history"]:
+            yield f"change {change.number} at {_say(change)} drops history"
+    for told in record.log.acknowledged:
+        if told.write_id not in applied:
+            yield f"{told.by} was told that {told.obj_name} is {told.status}, and it never was"
+
+
+def ends_as_if_undisturbed(record: Record) -> Faults:
+    """End: a finished task is what it would be had nothing gone wrong."""
+    for task_id in record.finished:
+        manifest = record.bodies[f"{task_id}/task.json"]
+        if manifest["removed"]:
+            continue
+        stages = [
+            record.bodies.get(f"{task_id}/stages/{index:03d}-s{index}.json")
+            for index in range(record.scenario.stages)
+        ]
+        live = [body if body and body["base_epoch"] == manifest["base_epoch"] else None for body in stages]
+        done = [body for body in live if body and body["status"] == "COMPLETE"]
+        if [body["state"] for body in done] != record.undisturbed[: len(done)]:
+            yield f"{task_id} has the states {[body['state'] for body in done]}"
+        if live[: len(done)] != done:
+            yield f"{task_id} has a COMPLETE stage behind an unfinished one"
+        expected = "COMPLETE" if len(done) == len(live) else "CANCELED"
+        if manifest["ended_as"] != expected:
+            yield f"{task_id} has {len(done)} COMPLETE stages and ended as {manifest['ended_as']}"
+        if expected == "CANCELED" and (
+            task_id not in record.cancels
+            or [body and body["status"] for body in live[len(done) :]]
+            != ["CANCELED"] + [None] * (len(live) - len(done) - 1)
+        ):
+            yield f"{task_id} is canceled, but its stages are not"
+
+
+GUARANTEES: Final[tuple[Callable[[Record], Faults], ...]] = (
+    complete_is_final,
+    one_commit,
+    begun_before_executed,
+    older_owners_are_fenced,
+    locks_change_hands_in_order,
+    leases_are_respected,
+    acknowledged_survives,
+    every_task_finishes,
+    ends_as_if_undisturbed,
+)
+"""All checks; the first line of each one's docstring begins with the name of its guarantee."""
+
+
+def violations(record: Record) -> list[str]:
+    """Everything that is wrong with a run, in words, with the guarantee that it violates."""
+    found = []
+    for check in GUARANTEES:
+        name = (check.__doc__ or "").partition(":")[0]
+        found += [f"{name} ({check.__name__}): {fault}" for fault in check(record)]
+    return found
+
+
+def _say(change: Change) -> str:
+    body = change.body
+    if body is None:
+        return f"{change.name} (removed)"
+    status = body.get("status") or ("released" if "renewed_at" in body and body["owner"] is None else "")
+    return f"{change.name} ({status} epoch {body['epoch']} by {change.by})"

@@ -1,0 +1,167 @@
+"""What a seed stands for: who works on what, over which store, and how much goes wrong."""
+
+import random
+from dataclasses import dataclass, field, fields, replace
+from typing import Final
+
+from checkmate_core.types import Capability
+
+_CALM_S: Final = 1e9
+
+
+@dataclass(frozen=True, slots=True)
+class Faults:
+    """How likely each thing is to go wrong; the first eight at a request, the others at each answer.
+
+    Attributes:
+        refused: Answered 409, 429, 500 or 503, and not applied.
+        dropped: Never arrives; the client times out.
+        lost: Applied, but the answer is lost.
+        late: The client times out, and the request is applied after all, up to some leases later.
+        resent: Sent twice by an SDK; the client sees the answer to the second copy.
+        overtaken: Sent twice by an SDK; the first copy arrives last, up to some leases later.
+        slow: On its way for up to some leases.
+        garbled: A read is answered with bytes that cannot be read.
+        crash: The process dies before it sees the answer.
+        pause: All threads of the process stand still, for up to some leases.
+        interrupt: Ctrl-C.
+    """
+
+    refused: float = 0.0
+    dropped: float = 0.0
+    lost: float = 0.0
+    late: float = 0.0
+    resent: float = 0.0
+    overtaken: float = 0.0
+    slow: float = 0.0
+    garbled: float = 0.0
+    crash: float = 0.0
+    pause: float = 0.0
+    interrupt: float = 0.0
+
+    @classmethod
+    def draw(cls, rng: random.Random) -> "Faults":
+        """Each kind of fault is left out of some runs: what always happens hides what rarely does."""
+        most = {"garbled": 0.01, "interrupt": 0.01, "crash": 0.05, "pause": 0.06}
+        return cls(
+            **{
+                each.name: rng.choice((0.0, 0.3, 1.0)) * rng.random() * most.get(each.name, 0.05)
+                for each in fields(cls)
+            }
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Habits:
+    """How often a worker does what, in proportion to the others.
+
+    Attributes:
+        run: Binds, executes, unbinds.
+        enqueue: Binds and unbinds.
+        cancel: Cancels.
+        clean: Removes the task, as it finds it or after having executed it.
+        unlock: An operator releases whatever lock there is.
+        fail: Part of the attempts of a stage that fail.
+    """
+
+    run: float = 1.0
+    enqueue: float = 0.0
+    cancel: float = 0.0
+    clean: float = 0.0
+    unlock: float = 0.0
+    fail: float = 0.0
+
+    @classmethod
+    def draw(cls, rng: random.Random) -> "Habits":
+        def now_and_then(most: float) -> float:
+            return rng.choice((0.0, 1.0)) * rng.random() * most
+
+        return cls(
+            enqueue=now_and_then(0.2),
+            cancel=now_and_then(0.2),
+            clean=now_and_then(1.0),
+            unlock=now_and_then(0.3),
+            fail=now_and_then(0.4),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Scenario:
+    """One run's circumstances.
+
+    Attributes:
+        seed: What everything else in the run is drawn from.
+        tasks: How many.
+        stages: Of each task.
+        workers: How many.
+        lease: Seconds that a worker may be silent; None is for ever.
+        capabilities: Of the store.
+        latency: Usual time of a request, there and back, in seconds.
+        work: Longest time of a stage, in seconds.
+        rates: Of the workers' clocks, one each.
+        chaos: Virtual seconds after which nothing goes wrong any more, and the tasks are brought to
+            their end.
+        faults: What goes wrong until then.
+        habits: What the workers do until then.
+    """
+
+    seed: int
+    tasks: int = 1
+    stages: int = 3
+    workers: int = 1
+    lease: float | None = 5.0
+    capabilities: frozenset[Capability] = field(default=frozenset(Capability))
+    latency: float = 0.05
+    work: float = 2.0
+    rates: tuple[float, ...] = (1.0,)
+    chaos: float = 0.0
+    faults: Faults = Faults()
+    habits: Habits = Habits()
+
+    @property
+    def span(self) -> float:
+        """What pauses and delays are measured by, in seconds."""
+        return self.lease or 5.0
+
+    @classmethod
+    def draw(cls, seed: int) -> "Scenario":
+        """The circumstances that a seed stands for."""
+        rng = random.Random(seed)  # noqa: S311 - to be repeated, not to be secret
+        workers = rng.choice((2, 2, 3))
+        are_wrong = rng.random() < 0.5
+        return cls(
+            seed=seed,
+            tasks=rng.choice((1, 1, 1, 2)),
+            stages=rng.choice((2, 3)),
+            workers=workers,
+            lease=None if rng.random() < 0.05 else rng.choice((3.0, 6.0)),
+            capabilities=frozenset(
+                each
+                for each in Capability
+                if each in (Capability.CREATE, Capability.SWAP) or rng.random() < 0.7
+            ),
+            latency=rng.choice((0.02, 0.1, 0.4)),
+            work=rng.choice((0.1, 2.0, 6.0)),
+            rates=tuple(rng.choice((0.2, 0.7, 1.0, 1.5, 5.0)) if are_wrong else 1.0 for _ in range(workers)),
+            chaos=rng.uniform(5.0, 25.0),
+            faults=Faults.draw(rng),
+            habits=Habits.draw(rng),
+        )
+
+    def text(self) -> str:
+        """The circumstances in one line; what does not happen is left out."""
+        parts = [
+            f"{self.tasks} task(s) of {self.stages} stages, {self.workers} worker(s), lease {self.lease}"
+        ]
+        parts += [
+            f"chaos for {self.chaos:.0f} s, latency {self.latency}, work {self.work}, clocks {self.rates}"
+        ]
+        parts += [f"store: {' '.join(each.name for each in Capability if each in self.capabilities)}"]
+        for group in (self.faults, self.habits):
+            shares = {each.name: getattr(group, each.name) for each in fields(group)}
+            parts += [" ".join(f"{name} {share:.3f}" for name, share in shares.items() if share)]
+        return "; ".join(parts)
+
+    def undisturbed(self) -> "Scenario":
+        """The same task with nothing that goes wrong."""
+        return replace(Scenario(seed=0), stages=self.stages)

@@ -1,0 +1,233 @@
+"""What simulated workers do: come, work on a task, crash, come back."""
+
+import random
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from checkmate_core.errors import (
+    BindException,
+    CorruptObjectException,
+    InvalidTransitionException,
+    LockLostException,
+    PersistenceDataNotFoundException,
+    StageFailedException,
+    StorageUnavailableException,
+    TaskCanceledException,
+    VersionConflictException,
+)
+from checkmate_core.layout import lock_object_name
+from checkmate_core.lock import BindLock
+from checkmate_core.retry import RetryPolicy
+from checkmate_core.testing.simulation.network import Network, SimulatedTaskIO
+from checkmate_core.testing.simulation.pipeline import Job, Log, job_for
+from checkmate_core.testing.simulation.process import Process
+from checkmate_core.testing.simulation.scenario import Scenario
+from checkmate_core.testing.simulation.scheduler import Crashed, Scheduler
+from checkmate_core.testing.simulation.trace import Trace
+
+_FINISHING_TRIES: Final = 12
+
+# What may end a visit whose world is not in order. Whatever else comes out of the engine is a fault of it.
+_EXPECTED: Final = (
+    BindException,
+    StageFailedException,
+    TaskCanceledException,
+    StorageUnavailableException,
+)
+
+
+@dataclass(slots=True)
+class World:
+    """What the workers of one run share.
+
+    Attributes:
+        scenario: The circumstances.
+        scheduler: Who runs when.
+        network: The way to the store.
+        rng: What is drawn while the run goes on.
+        trace: What happened.
+        log: What processes saw and did.
+        totals: How often what happened.
+        unexpected: Errors that no fault explains: who, and what.
+        finished: The tasks that were brought to their end, and how many tries it took.
+        cancels: The tasks that somebody tried to cancel.
+        operators: The processes that released a lock by an operator's say-so.
+    """
+
+    scenario: Scenario
+    scheduler: Scheduler
+    network: Network
+    rng: random.Random
+    trace: Trace
+    log: Log = field(default_factory=Log)
+    totals: Counter[str] = field(default_factory=Counter)
+    unexpected: list[tuple[str, BaseException]] = field(default_factory=list)
+    finished: dict[str, int] = field(default_factory=dict)
+    cancels: set[str] = field(default_factory=set)
+    operators: set[str] = field(default_factory=set)
+
+    def start(self, label: str, rate: float = 1.0) -> Process:
+        """A new process, that the running actor is the main thread of from now on."""
+        actor = self.scheduler.current
+        offset = self.rng.uniform(-1e4, 1e4) if rate != 1.0 else 0.0
+        process = Process(label, self.scheduler, rate=rate, offset=offset)
+        actor.process, process.main = process, actor
+        process.clock.after_sleep = lambda: self.network.disturb(process, self.scheduler.current)
+        return process
+
+    def job(self, process: Process, task_id: str, **options: Any) -> Job:
+        """An engine in that process."""
+        scenario = self.scenario
+        job = job_for(
+            SimulatedTaskIO(process, self.network),
+            task_id,
+            scenario.stages,
+            retry_policy=RetryPolicy.exponential(0.2, jitter=0.2),
+            max_attempts=2,
+            lease=scenario.lease,
+            **options,
+        )
+        job.clock, job.log, job.rng = process.clock, self.log, self.rng
+        job.longest_work = scenario.work
+        return job
+
+    def unlock(self, process: Process, task_id: str) -> None:
+        """An operator, beside that process, releases whatever lock the task has.
+
+        Raises:
+            VersionConflictException: It changed meanwhile.
+        """
+        operator = self.start(f"{process.label}op")
+        self.operators.add(operator.label)
+        io = SimulatedTaskIO(operator, self.network)
+        try:
+            BindLock(io, lock_object_name(task_id), clock=operator.clock).force_unlock()
+        finally:
+            if not operator.is_dead:
+                self.scheduler.current.process = process
+
+    def note(self, process: Process, text: str, *args: object) -> None:
+        """Add a line to the trace."""
+        self.trace.note(self.scheduler.time, process.label, text, *args)
+
+
+class Worker:
+    """Goes on for as long as things go wrong, as one process after another."""
+
+    def __init__(self, world: World, name: str, rate: float) -> None:
+        self._world = world
+        self._name = name
+        self._rate = rate
+        self._incarnations = 0
+
+    def live(self) -> None:
+        """The main thread."""
+        world = self._world
+        while world.network.is_chaotic:
+            self._incarnations += 1
+            process = world.start(f"{self._name}.{self._incarnations}", self._rate)
+            try:
+                process.clock.sleep(world.rng.random() ** 2 * world.scenario.span)
+                world.note(process, "starts")
+                while world.network.is_chaotic:
+                    patience = 2.0 if self._visit(process) else 1.0
+                    process.clock.sleep(patience * world.rng.random() ** 2 * world.scenario.span)
+            except KeyboardInterrupt:
+                world.note(process, "ends")
+            except Crashed:
+                if world.scheduler.is_closing:
+                    raise
+
+    def _visit(self, process: Process) -> bool:
+        """Do something with a task; true if it was done."""
+        world = self._world
+        habits = world.scenario.habits
+        task_id = f"t{world.rng.randrange(world.scenario.tasks)}"
+        acts = {
+            "run": (habits.run, self._run),
+            "enqueue": (habits.enqueue, self._enqueue),
+            "cancel": (habits.cancel, self._cancel),
+            "clean": (habits.clean, self._clean),
+            "unlock": (habits.unlock, self._unlock),
+        }
+        [act] = world.rng.choices(list(acts), [weight for weight, _ in acts.values()])
+        garbled = world.network.totals["garbled"]
+        world.note(process, f"wants to {act} {task_id}")
+        try:
+            acts[act][1](process, task_id)
+        except KeyboardInterrupt:
+            raise
+        except Exception as exc:  # noqa: BLE001 - judged here
+            world.note(process, f"   {act} {task_id} ends with {type(exc).__name__}")
+            world.totals["fenced"] += isinstance(exc, LockLostException)
+            is_garbled = isinstance(exc, CorruptObjectException) and world.network.totals["garbled"] > garbled
+            if not is_garbled and not _is_expected(exc, act):
+                world.unexpected.append((process.label, exc))
+            return False
+        world.note(process, f"   {act} {task_id} is done")
+        return True
+
+    def _job(self, process: Process, task_id: str) -> Job:
+        world = self._world
+        timeout = world.rng.choice((None, world.rng.random() * 3 * world.scenario.span))
+        job = world.job(process, task_id, bind_lock_timeout=timeout)
+        job.fail_rate = world.scenario.habits.fail
+        return job
+
+    def _run(self, process: Process, task_id: str) -> None:
+        self._job(process, task_id).run()
+
+    def _enqueue(self, process: Process, task_id: str) -> None:
+        with self._job(process, task_id):
+            pass
+
+    def _cancel(self, process: Process, task_id: str) -> None:
+        self._world.cancels.add(task_id)
+        self._job(process, task_id).cancel()
+
+    def _clean(self, process: Process, task_id: str) -> None:
+        job = self._job(process, task_id)
+        job.bind()
+        try:
+            if self._world.rng.random() < 0.5:
+                job.execute(strict_recovery=True)
+        finally:
+            job.unbind(clean=True)
+
+    def _unlock(self, process: Process, task_id: str) -> None:
+        self._world.unlock(process, task_id)
+
+
+def finish(world: World, task_id: str) -> None:
+    """The main thread of a fresh worker that comes when nothing goes wrong any more, and ends the task."""
+    process = world.start(f"f{task_id}")
+    for tries in range(1, _FINISHING_TRIES + 1):
+        world.note(process, f"wants to finish {task_id}")
+        job = world.job(process, task_id)
+        try:
+            job.run(wait=3 * world.scenario.span)
+        except TaskCanceledException:
+            world.note(process, f"   {task_id} is canceled")
+        except BindException as exc:
+            world.note(process, f"   {task_id} cannot be finished yet: {type(exc).__name__}")
+            if world.scenario.lease is None:
+                try:
+                    world.unlock(process, task_id)
+                except VersionConflictException:
+                    world.note(process, "   the lock has just changed")
+            continue
+        except Exception as exc:  # noqa: BLE001 - a fault of the engine
+            world.unexpected.append((process.label, exc))
+            return
+        world.finished[task_id] = tries
+        world.note(process, f"   {task_id} is finished")
+        return
+
+
+def _is_expected(exc: Exception, act: str) -> bool:
+    if isinstance(exc, _EXPECTED):
+        return True
+    if act == "cancel":
+        return isinstance(exc, InvalidTransitionException) and "cannot be canceled" in str(exc)
+    return act == "unlock" and isinstance(exc, (VersionConflictException, PersistenceDataNotFoundException))

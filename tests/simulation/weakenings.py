@@ -1,0 +1,277 @@
+"""The protocol made wrong on purpose, one rule at a time, by changing the real classes."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from checkmate_core.errors import CorruptObjectException, VersionConflictException
+from checkmate_core.io.cas import CasWriter
+from checkmate_core.journal import TaskJournal
+from checkmate_core.lease import HeldLock
+from checkmate_core.lock import BindLock
+from checkmate_core.lock_record import LockRecord, read_lock
+from checkmate_core.session import TaskSession
+from checkmate_core.status import StageStatus
+from checkmate_core.takeover import LockWatch, Sighting
+from checkmate_core.testing.simulation import Scenario
+from checkmate_core.types import ANY, Expect, Version
+
+Patch = pytest.MonkeyPatch
+
+
+@dataclass(frozen=True)
+class Weakening:
+    """A rule left out.
+
+    Attributes:
+        apply: Leaves it out.
+        violates: The guarantee that is found violated.
+        adapt: Makes the circumstances in which it matters more frequent.
+        seeds: Within so many it is found.
+        is_slow: Finding it takes some seconds.
+    """
+
+    apply: Callable[[Patch], None]
+    violates: str
+    adapt: Callable[[Scenario], Scenario] = lambda scenario: scenario
+    seeds: int = 300
+    is_slow: bool = False
+
+
+def no_claim(patch: Patch) -> None:
+    """An owner's first write to a stage is applied whatever stands there."""
+    write = TaskJournal._write
+
+    def weak(self: TaskJournal, obj_name: str, data: bytes, write_id: str) -> Version:
+        if "/stages/" in obj_name and obj_name not in self._claimed:
+            return self.io.write(obj_name, data)
+        return write(self, obj_name, data, write_id)
+
+    patch.setattr(TaskJournal, "_write", weak)
+
+
+def no_epoch_check(patch: Patch) -> None:
+    """After a conflict an owner writes again over whoever stands there, newer or not."""
+
+    def weak(self: TaskJournal, obj_name: str, conflict: VersionConflictException) -> None:
+        self._versions[obj_name] = self.io.read(obj_name).version
+
+    patch.setattr(TaskJournal, "_check_claimable", weak)
+
+
+def no_fence(patch: Patch) -> None:
+    """State is written unconditionally; only the lock keeps others away."""
+    begin = TaskJournal.__init__
+
+    def weak(self: TaskJournal, *args: Any, **kwargs: Any) -> None:
+        begin(self, *args, **kwargs)
+        self._is_conditional = False
+
+    patch.setattr(TaskJournal, "__init__", weak)
+
+
+def unconditional_release(patch: Patch) -> None:
+    """A release deletes the lock object, whoever it belongs to by now."""
+
+    def weak(self: HeldLock, version: Version, *, finished: bool) -> bool:
+        self._task_io.remove(self._obj_name)
+        return True
+
+    patch.setattr(HeldLock, "_give_back", weak)
+
+
+def read_then_delete_release(patch: Patch) -> None:
+    """A release looks whose lock it is, and then deletes it."""
+
+    def weak(self: HeldLock, version: Version, *, finished: bool) -> bool:
+        found = read_lock(self._task_io, self._obj_name)
+        if found and found.owner == self.record.owner:
+            self._task_io.remove(self._obj_name)
+        return True
+
+    patch.setattr(HeldLock, "_give_back", weak)
+
+
+def unreadable_is_ours(patch: Patch) -> None:
+    """After a conflict an object that cannot be read is taken for one's own write."""
+    write_once = CasWriter._write_once
+
+    def weak(self: CasWriter, obj_name: str, *args: Any) -> Version:
+        try:
+            return write_once(self, obj_name, *args)
+        except CorruptObjectException:
+            return self._io.read(obj_name).version
+
+    patch.setattr(CasWriter, "_write_once", weak)
+
+
+def unreadable_is_free(patch: Patch) -> None:
+    """A lock that cannot be read is taken for a released one."""
+    decode = LockRecord.decode
+
+    def weak(data: bytes, url: str) -> LockRecord:
+        try:
+            return decode(data, url)
+        except CorruptObjectException:
+            then = datetime(2026, 1, 1, tzinfo=UTC)
+            return LockRecord(owner=None, epoch=0, host="?", pid=0, acquired_at=then, renewed_at=then)
+
+    patch.setattr(LockRecord, "decode", staticmethod(weak))
+
+
+def conflict_is_success(patch: Patch) -> None:
+    """A conflict is taken for the echo of one's own write, unread."""
+    write_once = CasWriter._write_once
+
+    def weak(self: CasWriter, obj_name: str, *args: Any) -> Version:
+        try:
+            return write_once(self, obj_name, *args)
+        except VersionConflictException:
+            return self._io.read(obj_name).version
+
+    patch.setattr(CasWriter, "_write_once", weak)
+
+
+def no_new_epoch(patch: Patch) -> None:
+    """Whoever takes a lock over keeps its epoch."""
+    new_record = BindLock._new_record
+
+    def weak(self: BindLock, epoch: int, *, in_flight: bool = False) -> LockRecord:
+        return new_record(self, max(1, epoch - 1), in_flight=in_flight)
+
+    patch.setattr(BindLock, "_new_record", weak)
+
+
+def unconditional_renewal(patch: Patch) -> None:
+    """A renewal writes over whatever lock stands there."""
+    renew = HeldLock._renew
+
+    class Unconditional(CasWriter):
+        def write(self, obj_name: str, data: bytes, write_id: str, *, expect: Expect) -> Version:
+            return super().write(obj_name, data, write_id, expect=ANY)
+
+    def weak(self: HeldLock) -> float | None:
+        writer, self._writer = self._writer, Unconditional(self._task_io, self._clock)
+        try:
+            return renew(self)
+        finally:
+            self._writer = writer
+
+    patch.setattr(HeldLock, "_renew", weak)
+
+
+def impatient(patch: Patch) -> None:
+    """A waiter takes a lock that was silent for half its lease."""
+    reason_to_take = LockWatch.reason_to_take
+
+    def weak(self: LockWatch, seen: Sighting) -> str | None:
+        lease = seen.record.lease_s
+        half = seen.record.model_copy(update={"lease_s": lease and lease / 2})
+        return reason_to_take(self, replace(seen, record=half))
+
+    patch.setattr(LockWatch, "reason_to_take", weak)
+
+
+def unfenced_clean(patch: Patch) -> None:
+    """A clean removes the task without having claimed its first unfinished stage."""
+
+    def weak(self: TaskSession) -> None:
+        doomed = self.journal.list_removable()
+        self.journal.bury()
+        self.journal.sweep(doomed)
+
+    patch.setattr(TaskSession, "remove_task", weak)
+
+
+def sweep_of_what_is_there(patch: Patch) -> None:
+    """A clean lists what to remove only once the tombstone stands."""
+    sweep, list_removable = TaskJournal.sweep, TaskJournal.list_removable
+
+    patch.setattr(TaskJournal, "list_removable", lambda self: [])
+    patch.setattr(TaskJournal, "sweep", lambda self, doomed: sweep(self, list_removable(self)))
+
+
+def lives_without_number(patch: Patch) -> None:
+    """A task id used again begins with the number of its first life."""
+    take = TaskJournal._write_manifest
+
+    def weak(self: TaskJournal, manifest: Any) -> None:
+        take(self, manifest.model_copy(update={"base_epoch": 1}))
+
+    patch.setattr(TaskJournal, "_write_manifest", weak)
+
+
+def unread_after_the_lock(patch: Patch) -> None:
+    """What was read before the acquisition is believed: nobody looks whether a newer owner wrote since."""
+    read_all = TaskJournal.read_all
+
+    def weak(self: TaskJournal, stage_objects: Any) -> Any:
+        found = read_all(self, stage_objects)
+        for record in found.values():
+            if record is not None:
+                record.owner = self.owner
+        self.manifest.owner = self.owner
+        return found
+
+    patch.setattr(TaskJournal, "read_all", weak)
+
+
+def finished_is_free(patch: Patch) -> None:
+    """Whoever has read that a task is over takes its lock, even that of its next life."""
+    acquire = BindLock.acquire
+
+    def weak(self: BindLock, *, ended_by: int | None = None) -> None:
+        acquire(self, ended_by=None if ended_by is None else 10**9)
+
+    patch.setattr(BindLock, "acquire", weak)
+
+
+def executed_before_stored(patch: Patch) -> None:
+    """A stage is executed before its RUNNING is stored."""
+    store_stage = TaskSession.store_stage
+
+    def weak(self: TaskSession, index: int, stage_name: str, state: Any) -> None:
+        if state.status is StageStatus.RUNNING and self.records[index] is not None:
+            return
+        store_stage(self, index, stage_name, state)
+
+    patch.setattr(TaskSession, "store_stage", weak)
+
+
+def re_used(scenario: Scenario) -> Scenario:
+    """Let one task be removed and begun again all the time, by workers that stand still now and then."""
+    return replace(
+        scenario,
+        tasks=1,
+        faults=replace(scenario.faults, pause=0.06),
+        habits=replace(scenario.habits, clean=1.0),
+    )
+
+
+def garbled(scenario: Scenario) -> Scenario:
+    """Let many reads be answered with bytes that cannot be read, and requests be repeated."""
+    return replace(scenario, faults=replace(scenario.faults, garbled=0.1, resent=0.1))
+
+
+WEAKENINGS = {
+    "no claim": Weakening(no_claim, "G1"),
+    "no epoch check": Weakening(no_epoch_check, "G1"),
+    "no fence": Weakening(no_fence, "G1"),
+    "unconditional release": Weakening(unconditional_release, "Lock"),
+    "read-then-delete release": Weakening(read_then_delete_release, "Lock"),
+    "unreadable is ours": Weakening(unreadable_is_ours, "Lock", garbled, is_slow=True),
+    "unreadable is free": Weakening(unreadable_is_free, "Lease", garbled),
+    "conflict is success": Weakening(conflict_is_success, "Lock"),
+    "no new epoch": Weakening(no_new_epoch, "G1"),
+    "unconditional renewal": Weakening(unconditional_renewal, "Lock"),
+    "impatient": Weakening(impatient, "Lease"),
+    "unfenced clean": Weakening(unfenced_clean, "G4", re_used),
+    "sweep of what is there": Weakening(sweep_of_what_is_there, "G1", re_used, seeds=800, is_slow=True),
+    "lives without number": Weakening(lives_without_number, "G1", re_used),
+    "unread after the lock": Weakening(unread_after_the_lock, "G4"),
+    "finished is free": Weakening(finished_is_free, "Lease", re_used),
+    "executed before stored": Weakening(executed_before_stored, "G3"),
+}
