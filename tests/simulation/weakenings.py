@@ -229,6 +229,16 @@ def finished_is_free(patch: Patch) -> None:
     patch.setattr(BindLock, "acquire", weak)
 
 
+def removed_when_released(patch: Patch) -> None:
+    """A released lock is removed, even that of an unfinished task."""
+    release = HeldLock.release
+
+    def weak(self: HeldLock, *, finished: bool) -> None:
+        release(self, finished=True)
+
+    patch.setattr(HeldLock, "release", weak)
+
+
 def executed_before_stored(patch: Patch) -> None:
     """A stage is executed before its RUNNING is stored."""
     store_stage = TaskSession.store_stage
@@ -273,5 +283,6 @@ WEAKENINGS = {
     "lives without number": Weakening(lives_without_number, "G1", re_used),
     "unread after the lock": Weakening(unread_after_the_lock, "G4"),
     "finished is free": Weakening(finished_is_free, "Lease", re_used),
+    "removed when released": Weakening(removed_when_released, "Index"),
     "executed before stored": Weakening(executed_before_stored, "G3"),
 }

@@ -133,9 +133,9 @@ def locks_change_hands_in_order(record: Record) -> Faults:
         if not change.is_lock:
             continue
         before, body = change.before, change.body
-        is_held = body is not None and body["owner"] is not None
-        if body and is_held and holders.setdefault(body["owner"], change.by) != change.by:
-            yield f"change {change.number} at {_say(change)} is not {holders[body['owner']]}'s"
+        owner = body["owner"] if body else None
+        if owner is not None and holders.setdefault(owner, change.by) != change.by:
+            yield f"change {change.number} at {_say(change)} is not {holders[owner]}'s"
         if before is None:
             continue
         is_own = before["owner"] is not None and holders[before["owner"]] == change.by
@@ -165,6 +165,22 @@ def leases_are_respected(record: Record) -> Faults:
         is_left = change.ended_by is not None and change.before["epoch"] <= change.ended_by
         if not is_left and (lease is None or silent <= lease):
             yield f"change {change.number} at {_say(change)} takes a lock that is {silent:.2f} s old"
+
+
+def unfinished_tasks_have_a_lock(record: Record) -> Faults:
+    """Index: whoever lists the locks finds every unfinished task."""
+    locks: set[str] = set()
+    unfinished: set[str] = set()
+    for change in record.changes:
+        kept = locks if change.is_lock else unfinished if change.is_manifest else None
+        if kept is None:
+            continue
+        if change.body is None or change.body.get("ended") or change.body.get("removed"):
+            kept.discard(change.task_id)
+        else:
+            kept.add(change.task_id)
+        if change.task_id in unfinished - locks:
+            yield f"change {change.number} at {_say(change)} leaves {change.task_id} unfinished, without a lock"
 
 
 def every_task_finishes(record: Record) -> Faults:
@@ -226,6 +242,7 @@ GUARANTEES: Final[tuple[Callable[[Record], Faults], ...]] = (
     older_owners_are_fenced,
     locks_change_hands_in_order,
     leases_are_respected,
+    unfinished_tasks_have_a_lock,
     acknowledged_survives,
     every_task_finishes,
     ends_as_if_undisturbed,

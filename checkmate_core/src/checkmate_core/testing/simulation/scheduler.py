@@ -151,10 +151,8 @@ class Scheduler:
             StuckError: It takes too many steps or too long, or two threads wait for each other.
         """
         self._advance(None)
-        try:
-            self._await_turn()
-        finally:
-            self._close()
+        self._await_turn()
+        self._close()
         if self._failure is not None:
             raise self._failure
 
