@@ -34,7 +34,7 @@ def sqlite_commits(folder: Path, body: bytes, stages: int) -> float:
 
 
 # Moto looks whether there is a signature, not whether it is right.
-_SIGNED = {
+SIGNED = {
     "Authorization": "AWS4-HMAC-SHA256 Credential=benchmark/20240101/us-east-1/s3/aws4_request, "
     "SignedHeaders=host, Signature=0"
 }
@@ -64,7 +64,7 @@ class BareHttp:
         self._connection.close()
 
     def _put(self, key: str, body: bytes = b"") -> None:
-        self._connection.request("PUT", f"/{self._bucket}{key}", body, _SIGNED)
+        self._connection.request("PUT", f"/{self._bucket}{key}", body, SIGNED)
         answer = self._connection.getresponse()
         answer.read()
         assert answer.status == 200, answer.status

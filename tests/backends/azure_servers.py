@@ -21,12 +21,10 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from checkmate.testing._azure import _azurite
+from checkmate.testing._azure import ACCOUNT, AZURITE_LISTENS, KEY, azurite_command
 from checkmate.testing._server_process import server_process
 
-ACCOUNT = "devstoreaccount1"
-# The emulator's own, which everybody knows; in these tests it stands for a secret all the same.
-KEY = "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw=="
+# The emulator's account and key, which everybody knows, stand for secrets in these tests.
 
 
 def connection_string(endpoint: str, **fields: str) -> str:
@@ -198,14 +196,9 @@ def secure_azurite(folder: Path) -> Iterator[Secure]:
     certificate, key = _certificate(folder)
 
     def command(port: int) -> list[str]:
-        return [
-            *_azurite(),
-            *("--blobHost", "127.0.0.1", "--blobPort", str(port), "--inMemoryPersistence", "--silent"),
-            *("--skipApiVersionCheck", "--disableTelemetry", "--oauth", "basic"),
-            *("--cert", str(certificate), "--key", str(key)),
-        ]
+        return azurite_command(port, "--oauth", "basic", "--cert", str(certificate), "--key", str(key))
 
-    with server_process(command, folder / "log", "successfully listens on", name="Azurite") as port:
+    with server_process(command, folder / "log", AZURITE_LISTENS, name="Azurite") as port:
         yield Secure(f"127.0.0.1:{port}/{ACCOUNT}", str(certificate))
 
 

