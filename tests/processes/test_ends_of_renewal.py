@@ -28,7 +28,11 @@ engine.bind()
 """
 # As strict as Python gets: warnings are errors, and it tells of whatever was left open. In its
 # development mode the HTTP client under S3 would refuse the answers of moto, which name two servers.
-STRICT = {"file": ("-X", "dev", "-W", "error"), "s3": ("-W", "error")}
+STRICT = {
+    "file": ("-X", "dev", "-W", "error"),
+    "gs": ("-X", "dev", "-W", "error"),
+    "s3": ("-W", "error"),
+}
 
 
 @contextmanager

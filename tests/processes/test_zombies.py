@@ -29,7 +29,9 @@ def _unlock(url: str) -> str:
 
 
 def _stopped_in_stage(url: str, log: Path, gate: Path, workers: Workers) -> Worker:
-    worker = workers.start(Job(url=url, task_ids=["t"], log=str(log), hold=HELD, gate=str(gate)))
+    # So long a lease that no renewal comes by meanwhile and finds out first.
+    job = Job(url=url, task_ids=["t"], log=str(log), hold=HELD, gate=str(gate), lease=3600.0)
+    worker = workers.start(job)
     wait_until(lambda: len(executions(log)["t"]) > HELD)
     worker.stop()
     return worker

@@ -26,7 +26,9 @@ BY_LEASE = "its lease of"
 # Workers are forked from a process that has imported what takes long: most of a worker's life would
 # be imports otherwise.
 _context = multiprocessing.get_context("forkserver")
-_context.set_forkserver_preload(["pytest", "checkmate_core.testing", "checkmate_io_s3.s3", work.__module__])
+_context.set_forkserver_preload(
+    ["pytest", "checkmate_core.testing", "checkmate_io_s3.s3", "checkmate_io_gcs.gcs", work.__module__]
+)
 # Each start asks after all earlier workers, and two threads that ask after one lose its exit code.
 _starting = threading.Lock()
 
