@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import pytest
+
 from checkmate_core import CheckMateEngine, open_task_io
 from checkmate_core.layout import lock_object_name
 from checkmate_core.lock_record import read_lock, read_lock_version
@@ -82,6 +84,7 @@ def test_ends_when_the_interpreter_exits_without_unbinding(url: str) -> None:
     assert held.owner is not None
 
 
+@pytest.mark.slow
 def test_does_not_hold_up_an_exit_in_the_middle_of_a_request(proxied_url: str, proxy: Proxy) -> None:
     with running('print("bound", flush=True); sys.stdin.read()', proxied_url, 6.0) as process:
         assert read_line(process) == "bound"
@@ -92,6 +95,7 @@ def test_does_not_hold_up_an_exit_in_the_middle_of_a_request(proxied_url: str, p
     assert proxy.counts[Fault.STALL] == 1
 
 
+@pytest.mark.slow
 def test_ends_with_the_parent_of_a_forked_child(url: str) -> None:
     """The child lives on, and holds nothing."""
     script = """
@@ -117,6 +121,7 @@ os.waitpid(pid, 0)
         assert read_lock_version(io, lock_object_name("t")) == left
 
 
+@pytest.mark.slow
 def test_goes_on_while_the_process_lives(url: str) -> None:
     """Without this, the tests above would pass with nothing that renews."""
     io, seen = open_task_io(url), set[str]()

@@ -14,6 +14,9 @@ from .pipeline import Job
 from .tallies import Tally
 from .workers import Ended, Worker, Workers, wait_until
 
+# All of them wait for a lease.
+pytestmark = pytest.mark.slow
+
 HELD = 2
 LEASE = 4.0
 
