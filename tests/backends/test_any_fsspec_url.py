@@ -1,13 +1,15 @@
 """Any other fsspec URL: which are served, SFTP and HTTP against real servers, archives and chains."""
 
 import copy
+import os
 import pickle
 import shutil
 import signal
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from dataclasses import replace
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from importlib.metadata import EntryPoint
@@ -16,6 +18,8 @@ from typing import Any
 
 import pytest
 from fsspec.implementations.sftp import SFTPFileSystem
+from hypothesis import given
+from hypothesis import strategies as st
 
 from checkmate import BaseStage, BaseStageState, CheckMate, CheckMateEngine, TaskStore
 from checkmate_core.errors import (
@@ -25,10 +29,13 @@ from checkmate_core.errors import (
     UnsupportedBackendException,
 )
 from checkmate_core.io import registry
+from checkmate_core.io.names import check_object_name
 from checkmate_core.io.protocol import TaskIO
 from checkmate_core.io.registry import known_schemes, open_task_io
 from checkmate_core.io.url import parse_store_url
 from checkmate_core.types import ABSENT, Version
+from checkmate_io_fsspec import _opening
+from checkmate_io_fsspec._filesystems import TRAITS, traits_of
 from checkmate_io_fsspec.generic import FsspecTaskIO
 from tests.backends.processes import script
 from tests.backends.sftp_server import PASSWORD, USER, SftpServer, sftp_server
@@ -309,6 +316,51 @@ def test_what_may_not_be_seen_is_not_taken_for_missing(server: SftpServer, store
         assert "Give the account" in str(caught.value)
     server.denied = ""
     assert store.read("t/x").data == b"1"
+
+
+def test_an_object_that_goes_during_a_listing_hides_no_other(
+    store: FsspecTaskIO, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store.write("t/x", b"1")
+    store.write("t/y", b"1")
+    real = SFTPFileSystem.ls
+    calls: list[str] = []
+
+    def ls(filesystem: SFTPFileSystem, path: str, detail: bool) -> object:
+        # As fsspec's SMB does, which looks at each name in turn.
+        calls.append(path)
+        if calls.count(path) < 3:
+            raise FileNotFoundError(2, "No such file", f"{path}/gone")
+        return real(filesystem, path, detail=detail)
+
+    monkeypatch.setattr(SFTPFileSystem, "ls", ls)
+    assert sorted(info.name for info in store.list()) == ["t/x", "t/y"]
+
+
+@given(st.text())
+def test_what_is_escaped_in_a_path_is_the_same_name_again(name: str) -> None:
+    with suppress(TaskIOException):
+        check_object_name(name)
+        for scheme in (*TRAITS, "unknown"):
+            traits = traits_of(scheme)
+            assert traits.unescape(traits.escape(name)) == name
+    shared = traits_of("smb").escape(name)
+    assert not any(segment.endswith((" ", ".")) for segment in shared.split("/"))
+    assert not set('<>:"|?*') & set(shared)
+
+
+def test_a_filesystem_that_bears_no_fork_refuses_a_child(
+    server: SftpServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    unforkable = replace(traits_of("sftp"), survives_fork=False)
+    monkeypatch.setattr(_opening, "traits_of", lambda _: unforkable)
+    monkeypatch.setattr(_opening, "_connected_in", {})
+    store = opened(server)
+    store.write("x", b"1")
+    monkeypatch.setattr(os, "getpid", lambda: 1)
+    store._connections._forget()
+    with pytest.raises(UnsupportedBackendException, match=r"forked child .*'spawn'"):
+        store.read("x")
 
 
 def test_threads_share_a_few_connections(server: SftpServer, store: FsspecTaskIO) -> None:

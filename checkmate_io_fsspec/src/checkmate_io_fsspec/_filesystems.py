@@ -6,6 +6,7 @@ file that is still being filled, and a compare before a rename is two steps. So 
 `Capability`.
 """
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum, auto
@@ -30,6 +31,14 @@ class Write(Enum):
     REFUSED = auto()
 
 
+def _as_it_is(name: str) -> str:
+    return name
+
+
+def _unprepared(filesystem: Any) -> None:
+    pass
+
+
 @dataclass(frozen=True, slots=True)
 class Traits:
     """What one filesystem does.
@@ -37,24 +46,30 @@ class Traits:
     Attributes:
         write: How objects are written.
         reason: Why, in words for a message or for whoever reads this table.
-        defaults: Options for a filesystem that would otherwise wait without a bound.
-        quotes_names: Whether names are percent-encoded in its paths.
+        defaults: Options for a filesystem that would otherwise wait without a bound, or lock readers out.
+        escape: The text that stands for a name in its paths.
+        unescape: The name again.
+        tells_folders: Whether it tells a folder from an object, and what is missing from what fails.
+        survives_fork: Whether a forked child can connect anew.
         prepare: Called with every new filesystem.
     """
 
     write: Write
     reason: str
     defaults: Mapping[str, Any] = field(default_factory=dict)
-    quotes_names: bool = False
-    prepare: Callable[[Any], None] = lambda filesystem: None
+    escape: Callable[[str], str] = _as_it_is
+    unescape: Callable[[str], str] = _as_it_is
+    tells_folders: bool = True
+    survives_fork: bool = True
+    prepare: Callable[[Any], None] = _unprepared
 
-    def escape(self, name: str) -> str:
-        """A name as its paths show it."""
-        return quote(name) if self.quotes_names else name
 
-    def unescape(self, name: str) -> str:
-        """The name that a path shows."""
-        return unquote(name) if self.quotes_names else name
+# What no Windows share takes in a name, and blanks and dots that it would drop from the end of one.
+_NOT_ON_SHARES = re.compile(r'[<>:"|?*%]|[ .](?=/|$)')
+
+
+def _escape_for_shares(name: str) -> str:
+    return _NOT_ON_SHARES.sub(lambda found: f"%{ord(found[0]):02X}", name)
 
 
 def _bound_sftp(filesystem: Any) -> None:
@@ -68,16 +83,32 @@ _SFTP = Traits(
     defaults={"timeout": 10.0},
     prepare=_bound_sftp,
 )
-_HTTP = Traits(Write.REFUSED, "a web server's pages can only be read", {"encoded": True}, quotes_names=True)
+# Clients share one SMB connection for each server of a process, with a thread that no forked child has.
+# And by default whoever opens a file shuts everybody else out until it is closed.
+_SMB = Traits(
+    Write.COMMITTED,
+    "its mv() replaces nothing, its commit is an SMB rename that replaces",
+    defaults={"share_access": "rwd", "register_session_retries": 0},
+    escape=_escape_for_shares,
+    unescape=unquote,
+    survives_fork=False,
+)
+# fsspec's exists() and info() take a server's refusals for a missing file; its cat_file() tells them apart.
+_HTTP = Traits(
+    Write.REFUSED,
+    "a web server's pages can only be read",
+    defaults={"encoded": True},
+    escape=quote,
+    unescape=unquote,
+    tells_folders=False,
+)
 _ARCHIVE = Traits(Write.REFUSED, "an archive can only be read")
 
 TRAITS: Final[Mapping[str, Traits]] = MappingProxyType(
     {
         "sftp": _SFTP,
         "ssh": _SFTP,
-        "smb": Traits(
-            Write.COMMITTED, "its mv() replaces nothing, its commit is an SMB rename that replaces"
-        ),
+        "smb": _SMB,
         "hdfs": Traits(Write.IN_PLACE, "HDFS renames over nothing that exists"),
         "http": _HTTP,
         "https": _HTTP,

@@ -2,7 +2,7 @@
 
 import errno
 import posixpath
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -14,6 +14,8 @@ _MISSING = {errno.ENOENT, errno.ENOTDIR}
 _ANSWERS = _MISSING | {errno.EACCES, errno.EPERM, errno.EISDIR, errno.EEXIST, errno.ENOTEMPTY}
 # Other writers may make the folders of a path while we do; each such loss ends one level deeper.
 _PLACE_ATTEMPTS = 10
+# Each entry that goes between its naming and the look at it costs one.
+_LIST_ATTEMPTS = 20
 LONG_AGO: Final = datetime.fromtimestamp(0, UTC)
 """When an object was written of which its filesystem does not tell."""
 
@@ -49,6 +51,24 @@ def _make(filesystem: Any, folder: str) -> None:
     except OSError:
         # Servers have as many words for a folder that another writer has just made. The next attempt tells.
         return
+
+
+def listing(filesystem: Any, folder: str, *, tells_folders: bool) -> Sequence[dict[str, Any]]:
+    """What stands in a folder, or nothing where there is no such folder."""
+    # find() and walk() would leave out without a word what they are not allowed to list.
+    for attempt in range(_LIST_ATTEMPTS):
+        filesystem.invalidate_cache()
+        try:
+            found: Sequence[dict[str, Any]] = filesystem.ls(folder, detail=True)
+        except OSError as exc:
+            if is_missing(exc) if not tells_folders else kind(filesystem, folder) != "directory":
+                break
+            # Some look at every entry in turn, and fail for one that was removed meanwhile.
+            if not is_missing(exc) or attempt == _LIST_ATTEMPTS - 1:
+                raise
+        else:
+            return found
+    return []
 
 
 def kind(filesystem: Any, path: str) -> str | None:

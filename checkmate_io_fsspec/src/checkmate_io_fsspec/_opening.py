@@ -1,5 +1,6 @@
 """What a URL of fsspec's means: which filesystems, with which options, and where the objects are."""
 
+import os
 import re
 from typing import Any
 
@@ -12,6 +13,9 @@ from checkmate_core.io.registry import known_schemes
 from checkmate_io_fsspec._filesystems import Traits, check_chain, traits_of
 
 _NUMBERS = re.compile("port$|timeout$|retries$|size$|replication$")
+
+# The process that first connected, by scheme.
+_connected_in: dict[str, int] = {}
 
 
 class Place:
@@ -46,7 +50,19 @@ class Place:
         return traits_of(self._deciding)
 
     def connect(self) -> Any:
-        """A new filesystem, that answers from no cache. May be slow."""
+        """A new filesystem, that answers from no cache. May be slow.
+
+        Raises:
+            UnsupportedBackendException: This process is a forked child, which the filesystem does not bear.
+        """
+        if (
+            not self.traits.survives_fork
+            and _connected_in.setdefault(self.scheme, os.getpid()) != os.getpid()
+        ):
+            raise UnsupportedBackendException(
+                f"{self._location} cannot be used in a forked child of a process that used it: {self.scheme}:// "
+                "shares connections in a way that no child can. Start worker processes with 'spawn' instead"
+            )
         filesystem, _ = url_to_fs(self._location, **self._options)
         links = [filesystem]
         while hasattr(links[-1], "fs") and hasattr(links[-1].fs, "dircache"):

@@ -24,6 +24,7 @@ from checkmate_io_fsspec._objects import (
     is_answer,
     is_missing,
     kind,
+    listing,
     modified,
     place_in_transaction,
 )
@@ -94,8 +95,7 @@ class FsspecTaskIO:
         path = self._path(obj_name)
 
         def look(filesystem: Any) -> bool:
-            if self._place.traits.quotes_names:
-                # Of a web server's refusals fsspec's info() makes a missing file; cat_file() tells them apart.
+            if not self._place.traits.tells_folders:
                 with suppress(FileNotFoundError):
                     filesystem.cat_file(path)
                     return True
@@ -119,7 +119,7 @@ class FsspecTaskIO:
             except OSError as exc:
                 # Servers have as many words for "this is a folder" as for "there is nothing".
                 if is_missing(exc) or (
-                    not self._place.traits.quotes_names and kind(filesystem, path) in (None, "directory")
+                    self._place.traits.tells_folders and kind(filesystem, path) in (None, "directory")
                 ):
                     raise PersistenceDataNotFoundException(f"there is no object {url}") from exc
                 raise
@@ -218,19 +218,9 @@ class FsspecTaskIO:
 
     def _entries(self, filesystem: Any, path: str) -> dict[str, dict[str, Any]]:
         """What stands in a folder, by name; nothing where there is no such folder."""
-        # find() and walk() would leave out without a word what they are not allowed to list.
-        filesystem.invalidate_cache()
-        try:
-            listed = filesystem.ls(path, detail=True)
-        except OSError as exc:
-            if is_missing(exc) or (
-                not self._place.traits.quotes_names and kind(filesystem, path) != "directory"
-            ):
-                return {}
-            raise
         start = f"{path}/".lstrip("/") if path else ""
         entries = {}
-        for entry in listed:
+        for entry in listing(filesystem, path, tells_folders=self._place.traits.tells_folders):
             name = entry["name"].lstrip("/").removesuffix("/")
             # Asked for a file, some list the file; a web page links to other pages, too.
             if name.startswith(start) and "/" not in name[len(start) :]:

@@ -8,17 +8,19 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, suppress
 from datetime import UTC, datetime
+from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar
 from urllib.parse import quote
 
+from checkmate_core.clock import SYSTEM_CLOCK
 from checkmate_core.errors import (
     PersistenceDataNotFoundException,
-    TaskIOException,
+    StorageUnavailableException,
     UnsupportedBackendException,
     VersionConflictException,
 )
-from checkmate_core.io.names import check_object_name, check_prefix
+from checkmate_core.io.names import check_prefix
 from checkmate_core.types import (
     ABSENT,
     ANY,
@@ -32,14 +34,19 @@ from checkmate_core.types import (
 from checkmate_io_fsspec._durable import DirectorySync, discard, remove_empty, sweep, write_temp
 from checkmate_io_fsspec._location import base_path, folder_of
 from checkmate_io_fsspec._locks import LockFiles
+from checkmate_io_fsspec._mounts import find_mount
+from checkmate_io_fsspec._network import Footing, footing_on
+from checkmate_io_fsspec._options import positive, yes_or_no
 from checkmate_io_fsspec._oserrors import unavailable
-
-PRIVATE_FOLDER = ".checkmate"
-"""Where a base keeps its lock and temporary files. No object name may hold such a segment."""
+from checkmate_io_fsspec._private import PRIVATE_FOLDER, check_name, is_addressable
+from checkmate_io_fsspec._reading import is_object, load
 
 # A remove elsewhere may take an empty folder away between making it and using it. Each such loss
 # needs another remove in that folder, so a bound this high is only met by a broken file system.
 _PLACE_ATTEMPTS = 100
+# A file server frees the locks of a host that is silent for its lease, ten seconds at the least. Who has held
+# one for half of that was stopped, and may hold it no more.
+_LONGEST_HOLD = 5.0
 
 
 class LocalTaskIO:
@@ -49,19 +56,30 @@ class LocalTaskIO:
     rename under one of a fixed set of lock files. It is acknowledged when the directory is synced
     too. A version is the SHA-256 of the content. Opening makes nothing on the disk.
 
+    On a network file system `capabilities` are what is known of it (`docs/stores.md`, "Network file
+    systems"); no object has an age there, for its time is that of another clock.
+
     Attributes:
         base_url: ``file://`` URL of the folder.
         lock_timeout: Seconds to wait for the holder of a lock file (storage option of this name).
+        single_host: Whether somebody vouches that only this host uses the base (storage option of this
+            name), so that this host's locks will do on any file system.
     """
 
-    url_options: ClassVar[frozenset[str]] = frozenset()
-    capabilities = frozenset(Capability)
+    url_options: ClassVar[frozenset[str]] = frozenset({"single_host"})
     probe_scope: str | None = None
     lock_timeout: float = 30.0
 
-    def __init__(self, folder: str | os.PathLike[str], *, lock_timeout: float | None = None) -> None:
+    def __init__(
+        self,
+        folder: str | os.PathLike[str],
+        *,
+        lock_timeout: float | None = None,
+        single_host: bool | str = False,
+    ) -> None:
         if lock_timeout is not None:
-            self.lock_timeout = _positive(lock_timeout)
+            self.lock_timeout = positive("lock_timeout", lock_timeout)
+        self.single_host = yes_or_no("single_host", single_host)
         self._base = base_path(os.fspath(folder))
         self.base_url = Path(self._base).as_uri()
         private = f"{self._base.rstrip('/')}/{PRIVATE_FOLDER}"
@@ -78,10 +96,10 @@ class LocalTaskIO:
             UnsupportedBackendException: The URL names another host, is relative or empty, or an
                 option is unknown.
         """
-        unknown = storage_options.keys() - {"lock_timeout"}
+        unknown = storage_options.keys() - {"lock_timeout", "single_host"}
         if unknown:
             raise UnsupportedBackendException(
-                f"local files do not take the option {min(unknown)!r} (they take: lock_timeout)"
+                f"local files do not take the option {min(unknown)!r} (they take: lock_timeout, single_host)"
             )
         try:
             return cls(folder_of(base_url), **storage_options)
@@ -91,13 +109,23 @@ class LocalTaskIO:
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.base_url!r})"
 
+    @property
+    def capabilities(self) -> frozenset[Capability]:
+        """All of them on a disk of this host; on a network file system those that are known to hold."""
+        return self._footing.capabilities
+
+    @property
+    def no_locks_because(self) -> str | None:
+        """Why `capabilities` lacks what a lock is made of; None where it has it."""
+        return self._footing.no_locks_because
+
     def build_url(self, obj_name: str) -> str:
-        return f"{self.base_url.removesuffix('/')}/{quote(_checked(obj_name))}"
+        return f"{self.base_url.removesuffix('/')}/{quote(check_name(obj_name))}"
 
     def exists(self, obj_name: str) -> bool:
         path = self._path(obj_name)
         try:
-            return _is_object(path)
+            return is_object(path)
         except OSError as exc:
             raise unavailable("look for", self.build_url(obj_name), exc) from exc
 
@@ -109,13 +137,14 @@ class LocalTaskIO:
     def read(self, obj_name: str) -> StoredObject:
         path = self._path(obj_name)
         try:
-            found = _load(path)
+            found = load(path)
         except OSError as exc:
             raise unavailable("read", self.build_url(obj_name), exc) from exc
         if found is None:
             raise PersistenceDataNotFoundException(f"there is no object {self.build_url(obj_name)}")
         data, modified = found
-        return StoredObject(data, _digest(data), max(0.0, time.time() - modified))
+        age = max(0.0, time.time() - modified) if self._footing.is_local else None
+        return StoredObject(data, _digest(data), age)
 
     def read_many(self, obj_names: Sequence[str]) -> dict[str, StoredObject]:
         # A local read takes some 10 us, and handing it to a pool takes longer.
@@ -127,11 +156,12 @@ class LocalTaskIO:
 
     def write(self, obj_name: str, data: bytes, *, expect: Expect = ANY) -> Version:
         path = self._path(obj_name)
+        self._check_can("write", obj_name, expect)
         try:
             # Most lost races end here, before anything is written, and without making the base.
-            if isinstance(expect, str) and not _is_object(path):
+            if isinstance(expect, str) and not is_object(path):
                 raise self._conflict(obj_name, expect, None)
-            if expect is ABSENT and _is_object(path):
+            if expect is ABSENT and is_object(path):
                 raise self._conflict(obj_name, expect, "an object")
             self._write(path, obj_name, data, expect)
         except OSError as exc:
@@ -140,13 +170,16 @@ class LocalTaskIO:
 
     def remove(self, obj_name: str, *, expect: RemoveExpect = ANY) -> None:
         path = self._path(obj_name)
+        self._check_can("remove", obj_name, expect)
         try:
-            if not _is_object(path):
+            if not is_object(path):
                 if expect is not ANY:
                     raise self._conflict(obj_name, expect, None)
                 return
             with self._lock(obj_name):
+                since = SYSTEM_CLOCK.monotonic()
                 self._compare(path, obj_name, expect)
+                self._check_still_held(since, obj_name)
                 with suppress(FileNotFoundError):
                     os.unlink(path)
             # An object store has no empty folders; a write that needs one of them makes it again.
@@ -154,8 +187,26 @@ class LocalTaskIO:
         except OSError as exc:
             raise unavailable("remove", self.build_url(obj_name), exc) from exc
 
+    @cached_property
+    def _footing(self) -> Footing:
+        return footing_on(find_mount(self._base), single_host=self.single_host)
+
+    def _check_can(self, what: str, obj_name: str, expect: Expect) -> None:
+        if expect is not ANY and self.no_locks_because:
+            raise UnsupportedBackendException(
+                f"cannot {what} {self.build_url(obj_name)} on a condition: {self.no_locks_because}. Nothing was changed"
+            )
+
+    def _check_still_held(self, since: float, obj_name: str) -> None:
+        held = SYSTEM_CLOCK.monotonic() - since
+        if held > _LONGEST_HOLD and not self._footing.is_local:
+            raise StorageUnavailableException(
+                f"cannot change {self.build_url(obj_name)}: this host or its file server stood still for {held:.0f} s "
+                "under a lock that the server may have given to another host by now. Nothing was changed; try again"
+            )
+
     def _path(self, obj_name: str) -> str:
-        return os.path.join(self._base, _checked(obj_name))
+        return os.path.join(self._base, check_name(obj_name))
 
     def _lock(self, obj_name: str) -> AbstractContextManager[None]:
         return self._locks.hold(obj_name, self.build_url(obj_name), self.lock_timeout)
@@ -192,16 +243,22 @@ class LocalTaskIO:
 
     def _place(self, temp: str, path: str, obj_name: str, expect: Expect) -> None:
         with self._lock(obj_name):
+            since = SYSTEM_CLOCK.monotonic()
             if expect is ABSENT:
                 self._create(temp, path, obj_name)
-            else:
-                self._compare(path, obj_name, expect)
-                os.replace(temp, path)
+                return
+            self._compare(path, obj_name, expect)
+            self._check_still_held(since, obj_name)
+            os.replace(temp, path)
 
     def _create(self, temp: str, path: str, obj_name: str) -> None:
         try:
             os.link(temp, path)
         except FileExistsError:
+            # A file server whose answer was lost is asked again, and finds the link that it has made.
+            with suppress(FileNotFoundError):
+                if os.path.samefile(temp, path):
+                    return
             if os.path.isdir(path):
                 raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), path) from None
             raise self._conflict(obj_name, ABSENT, "an object") from None
@@ -217,7 +274,7 @@ class LocalTaskIO:
     def _compare(self, path: str, obj_name: str, expect: Expect) -> None:
         if expect is ANY:
             return
-        found = _load(path)
+        found = load(path)
         current = None if found is None else _digest(found[0])
         if current != expect:
             raise self._conflict(obj_name, expect, current)
@@ -240,7 +297,7 @@ class LocalTaskIO:
             raise unavailable("list", f"{self.base_url}/{quote(folder)}", exc) from exc
         for name, entry in entries.items():
             obj_name = folder + name
-            if not _is_addressable(obj_name):
+            if not is_addressable(obj_name):
                 continue
             if entry.is_dir(follow_symlinks=False):
                 yield from self._walk(f"{obj_name}/", "")
@@ -250,56 +307,6 @@ class LocalTaskIO:
                 if stat.S_ISREG(status.st_mode):
                     modified = datetime.fromtimestamp(status.st_mtime, UTC)
                     yield ObjectInfo(obj_name, None, status.st_size, modified)
-
-
-def _positive(seconds: Any) -> float:
-    if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not seconds > 0:
-        raise UnsupportedBackendException(
-            f"lock_timeout must be a number of seconds above 0, not {seconds!r}"
-        )
-    return float(seconds)
-
-
-def _checked(obj_name: str) -> str:
-    check_object_name(obj_name)
-    # In any segment: a base may lie below another. In any case: not all file systems tell case apart.
-    if PRIVATE_FOLDER in obj_name.casefold().split("/"):
-        raise TaskIOException(
-            f"object name {obj_name!r} is refused: {PRIVATE_FOLDER}/ is CheckMate's own folder"
-        )
-    return obj_name
-
-
-def _is_addressable(obj_name: str) -> bool:
-    try:
-        _checked(obj_name)
-    except TaskIOException:
-        return False
-    return True
-
-
-def _is_object(path: str) -> bool:
-    try:
-        return not stat.S_ISDIR(os.stat(path).st_mode)
-    except (FileNotFoundError, NotADirectoryError):
-        return False
-
-
-def _load(path: str) -> tuple[bytes, float] | None:
-    try:
-        fd = os.open(path, os.O_RDONLY | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0))
-    except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
-        return None
-    try:
-        status = os.fstat(fd)
-        if stat.S_ISDIR(status.st_mode):
-            return None
-        chunks = [os.read(fd, status.st_size + 1)]
-        while chunks[-1]:
-            chunks.append(os.read(fd, 1 << 20))
-    finally:
-        os.close(fd)
-    return b"".join(chunks), status.st_mtime
 
 
 def _digest(data: bytes) -> Version:
