@@ -22,7 +22,7 @@ def log(tmp_path: Path) -> Path:
     return tmp_path / "executions.log"
 
 
-@pytest.fixture(params=["file", "s3", "gcs"])
+@pytest.fixture(params=["file", "s3", "gcs", "azure"])
 def url(request: pytest.FixtureRequest) -> str:
     """An empty store that processes can share."""
     found = request.getfixturevalue(f"checkmate_{request.param}_url")

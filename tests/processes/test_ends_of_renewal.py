@@ -33,6 +33,7 @@ engine.bind()
 STRICT = {
     "file": ("-X", "dev", "-W", "error"),
     "gs": ("-X", "dev", "-W", "error"),
+    "az": ("-X", "dev", "-W", "error"),
     "s3": ("-W", "error"),
 }
 

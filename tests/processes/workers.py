@@ -27,7 +27,10 @@ BY_LEASE = "its lease of"
 # be imports otherwise.
 _context = multiprocessing.get_context("forkserver")
 _context.set_forkserver_preload(
-    ["pytest", "checkmate_core.testing", "checkmate_io_s3.s3", "checkmate_io_gcs.gcs", work.__module__]
+    [
+        *("pytest", "checkmate_core.testing", work.__module__),
+        *("checkmate_io_s3.s3", "checkmate_io_gcs.gcs", "checkmate_io_azure.azure"),
+    ]
 )
 # Each start asks after all earlier workers, and two threads that ask after one lose its exit code.
 _starting = threading.Lock()
