@@ -1,8 +1,6 @@
 """What Cloud Storage answers, as errors of the core."""
 
 from aiohttp import ClientError, ClientSSLError
-from gcsfs.retry import HttpError, NonRetryableError
-from google.auth.exceptions import GoogleAuthError
 
 from checkmate_core.errors import (
     PersistenceDataNotFoundException,
@@ -12,7 +10,7 @@ from checkmate_core.errors import (
     VersionConflictException,
 )
 from checkmate_core.types import ANY, Expect
-from checkmate_io_gcs._requests import RefusedError
+from checkmate_io_gcs._requests import CredentialsError, RefusedError
 
 CREDENTIALS = "pass token=, set GOOGLE_APPLICATION_CREDENTIALS, or run gcloud auth application-default login"
 _FIXES_BY_REASON = {
@@ -54,9 +52,9 @@ def failure(exc: Exception, what: str, url: str, bucket: str, expect: Expect) ->
     match exc:
         case RefusedError():
             return _refused(exc, what, url, bucket, expect)
-        case GoogleAuthError() | HttpError() | NonRetryableError():
+        case CredentialsError():
             return StorageUnavailableException(
-                f"{start}the credentials could not be refreshed ({type(exc).__name__}); {CREDENTIALS}."
+                f"{start}the credentials could not be refreshed ({exc}); {CREDENTIALS}."
             )
         case ClientSSLError():
             return StorageUnavailableException(

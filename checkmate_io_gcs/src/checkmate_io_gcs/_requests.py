@@ -45,6 +45,10 @@ class Answer:
     body: bytes
 
 
+class CredentialsError(Exception):
+    """The credentials have run out and cannot be refreshed."""
+
+
 class RefusedError(Exception):
     """An answer that is no success, without the service's own words: they may repeat a secret.
 
@@ -80,6 +84,7 @@ async def send(
 
     Raises:
         RefusedError: The answer is no success.
+        CredentialsError: Nothing was sent.
     """
     session = await filesystem._set_session()
     headers = {"User-Agent": _USER_AGENT}
@@ -106,7 +111,10 @@ async def _authorize(filesystem: Any, headers: dict[str, str]) -> None:
         return
     if not credentials.valid:
         # A request of google-auth's own, which blocks: here it would stop every other request.
-        await asyncio.to_thread(filesystem.credentials.maybe_refresh)
+        try:
+            await asyncio.to_thread(filesystem.credentials.maybe_refresh)
+        except Exception as exc:
+            raise CredentialsError(type(exc).__name__) from exc
     credentials.apply(headers)
 
 

@@ -81,9 +81,7 @@ class GCSTaskIO(RemoteTaskIO):
 
     def _make_filesystem(self) -> GCSFileSystem:
         try:
-            filesystem = GCSFileSystem(
-                **for_gcsfs(self._options), skip_instance_cache=True, use_listings_cache=False
-            )
+            filesystem = GCSFileSystem(**for_gcsfs(self._options), skip_instance_cache=True)
         except Exception as exc:
             raise StorageUnavailableException(
                 f"cannot open {self.base_url}: its credentials cannot be used ({type(exc).__name__}); "
