@@ -23,6 +23,8 @@ from .weakenings import WEAKENINGS, Weakening
 FOUND_DURING_DEVELOPMENT = [
     # Whoever had read that a task is over took the lock of its next life.
     *(72, 81, 87, 158, 795),
+    # A cleaner listed what to remove once the tombstone stood, and removed the stages of the next life.
+    *(1047, 1759, 3890),
     # A canceler died before it noted the end.
     *(18, 847, 903),
 ]

@@ -84,9 +84,12 @@ def unconditional_release(patch: Patch) -> None:
 
 
 def read_then_delete_release(patch: Patch) -> None:
-    """A release looks whose lock it is, and then deletes it."""
+    """The lock of a finished task is looked at, whose it is, and then deleted."""
+    give_back = HeldLock._give_back
 
     def weak(self: HeldLock, version: Version, *, finished: bool) -> bool:
+        if not finished:
+            return give_back(self, version, finished=False)
         found = read_lock(self._task_io, self._obj_name)
         if found and found.owner == self.record.owner:
             self._task_io.remove(self._obj_name)
@@ -271,7 +274,7 @@ WEAKENINGS = {
     "no epoch check": Weakening(no_epoch_check, "G1"),
     "no fence": Weakening(no_fence, "G1"),
     "unconditional release": Weakening(unconditional_release, "Lock"),
-    "read-then-delete release": Weakening(read_then_delete_release, "Lock"),
+    "read-then-delete release": Weakening(read_then_delete_release, "Lock", is_slow=True),
     "unreadable is ours": Weakening(unreadable_is_ours, "Lock", garbled, is_slow=True),
     "unreadable is free": Weakening(unreadable_is_free, "Lease", garbled),
     "conflict is success": Weakening(conflict_is_success, "Lock"),

@@ -56,6 +56,7 @@ class Network:
 
     Attributes:
         totals: How often what went wrong.
+        in_flight: How many copies of requests are on their way.
     """
 
     def __init__(
@@ -68,6 +69,7 @@ class Network:
     ) -> None:
         self.store = store
         self.totals: Counter[str] = Counter()
+        self.in_flight = 0
         self._scenario = scenario
         self._scheduler = scheduler
         self._rng = rng
@@ -145,23 +147,34 @@ class Network:
             case "dropped":
                 after(patience, timeout)
             case "lost":
-                after(there, partial(self._arrive, request, None))
+                self._carry(there, request, None)
                 after(there + self._rng.choice((back, patience)), timeout)
             case "late":
                 after(patience, timeout)
-                after(patience + self._long(), partial(self._arrive, request, None))
+                self._carry(patience + self._long(), request, None)
             case "resent":
-                after(there, partial(self._arrive, request, None))
-                after(there + self._trip(), partial(self._arrive, request, back))
+                self._carry(there, request, None)
+                self._carry(there + self._trip(), request, back)
             case "overtaken":
-                after(there, partial(self._arrive, request, back))
-                after(there + self._long(), partial(self._arrive, request, None))
+                self._carry(there, request, back)
+                self._carry(there + self._long(), request, None)
             case "slow":
-                after(self._long(), partial(self._arrive, request, back))
+                self._carry(self._long(), request, back)
             case "garbled":
-                after(there, partial(self._arrive, request, back, self._garble))
+                self._carry(there, request, back, self._garble)
             case _:
-                after(there, partial(self._arrive, request, back))
+                self._carry(there, request, back)
+
+    def _carry(
+        self,
+        seconds: float,
+        request: _Request,
+        back: float | None,
+        change: Callable[[Answer], Answer] = lambda answer: answer,
+    ) -> None:
+        """Let a copy of a request arrive so many seconds from now."""
+        self.in_flight += 1
+        self._scheduler.after(seconds, partial(self._arrive, request, back, change))
 
     def _fate(self, request: _Request) -> str | None:
         if not self.is_chaotic:
@@ -173,13 +186,9 @@ class Network:
                 return fault
         return None
 
-    def _arrive(
-        self,
-        request: _Request,
-        back: float | None,
-        change: Callable[[Answer], Answer] = lambda answer: answer,
-    ) -> None:
+    def _arrive(self, request: _Request, back: float | None, change: Callable[[Answer], Answer]) -> None:
         """Apply a copy of a request; its answer arrives ``back`` later, or never."""
+        self.in_flight -= 1
         try:
             answer = request.apply()
         except TaskIOException as exc:

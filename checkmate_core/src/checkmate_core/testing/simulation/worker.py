@@ -53,6 +53,7 @@ class World:
         finished: The tasks that were brought to their end, and how many tries it took.
         cancels: The tasks that somebody tried to cancel.
         operators: The processes that released a lock by an operator's say-so.
+        busy: The workers that are not gone yet.
     """
 
     scenario: Scenario
@@ -66,6 +67,12 @@ class World:
     finished: dict[str, int] = field(default_factory=dict)
     cancels: set[str] = field(default_factory=set)
     operators: set[str] = field(default_factory=set)
+    busy: set[str] = field(default_factory=set)
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether all workers are gone, and nothing is on its way."""
+        return not self.busy and not self.network.in_flight
 
     def start(self, label: str, rate: float = 1.0) -> Process:
         """A new process, that the running actor is the main thread of from now on."""
@@ -124,6 +131,7 @@ class Worker:
     def live(self) -> None:
         """The main thread."""
         world = self._world
+        world.busy.add(self._name)
         while world.network.is_chaotic:
             self._incarnations += 1
             process = world.start(f"{self._name}.{self._incarnations}", self._rate)
@@ -138,6 +146,7 @@ class Worker:
             except Crashed:
                 if world.scheduler.is_closing:
                     raise
+        world.busy.remove(self._name)
 
     def _visit(self, process: Process) -> bool:
         """Do something with a task; true if it was done."""
@@ -200,8 +209,21 @@ class Worker:
 
 
 def finish(world: World, task_id: str) -> None:
-    """The main thread of a fresh worker that comes when nothing goes wrong any more, and ends the task."""
+    """The main thread of a fresh worker that comes when nothing goes wrong any more, and ends the task.
+
+    Workers that stood still, and requests that were on their way, may come back after it and begin the
+    task anew. So it looks again when nothing is left of them.
+    """
     process = world.start(f"f{task_id}")
+    _bring_to_end(world, process, task_id)
+    if not world.is_settled:
+        while not world.is_settled:
+            world.scheduler.sleep(world.scenario.span / 2)
+        _bring_to_end(world, process, task_id)
+
+
+def _bring_to_end(world: World, process: Process, task_id: str) -> None:
+    world.finished.pop(task_id, None)
     for tries in range(1, _FINISHING_TRIES + 1):
         world.note(process, f"wants to finish {task_id}")
         job = world.job(process, task_id)
