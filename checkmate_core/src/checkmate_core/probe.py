@@ -14,7 +14,7 @@ import os
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, TypeAlias
 from uuid import uuid4
 
 from checkmate_core.errors import (
@@ -30,9 +30,11 @@ from checkmate_core.types import ABSENT, Capability, Expect, Version
 
 _log = logging.getLogger(__name__)
 
-# The fault of each scope that was probed, None for none; and the locks of those that are being probed.
-_faults: dict[str, str | None] = {}
-_probing: dict[str, threading.Lock] = {}
+# What was probed: a scope, by what was declared of it. A store that was opened again with less may be sound.
+_Probed: TypeAlias = tuple[str, frozenset[Capability]]
+# The fault of each, None for none; and the locks of those that are being probed.
+_faults: dict[_Probed, str | None] = {}
+_probing: dict[_Probed, threading.Lock] = {}
 # A child has no thread that would end a probe of its parent's; what is known stays known.
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=lambda: globals().update(_probing={}))
@@ -41,8 +43,8 @@ if hasattr(os, "register_at_fork"):
 def require_honest_conditions(io: TaskIO) -> None:
     """Refuse a store that claims conditional writes and ignores a condition.
 
-    Makes no request where the store is known to be honest, and otherwise only once per process and
-    `TaskIO.probe_scope`; other threads wait for the answer.
+    Makes no request where the store is known to be honest, and otherwise only once per process,
+    `TaskIO.probe_scope` and capabilities; other threads wait for the answer.
 
     Raises:
         UnsupportedBackendException: It ignores one; so does every later call.
@@ -51,11 +53,12 @@ def require_honest_conditions(io: TaskIO) -> None:
     scope = io.probe_scope
     if scope is None:
         return
-    if scope not in _faults:
-        with _probing.setdefault(scope, threading.Lock()):
-            if scope not in _faults:
-                _faults[scope] = _first_fault(io)
-    fault = _faults[scope]
+    probed = (scope, io.capabilities)
+    if probed not in _faults:
+        with _probing.setdefault(probed, threading.Lock()):
+            if probed not in _faults:
+                _faults[probed] = _first_fault(io)
+    fault = _faults[probed]
     if fault:
         raise UnsupportedBackendException(
             f"{io.base_url} cannot hold a lock: {fault}. Nothing was written of the task. Use another store "
@@ -205,7 +208,11 @@ def _remove_old(probe: ProbeWriter, name: str) -> str | None:
     except VersionConflictException:
         fault = probe.fault_after_refusal(name, None)
         return f"it refused {what}, and yet {fault}" if fault else None
-    return f"it ignored the condition of {what}, so that a worker could remove another one's lock"
+    cure = getattr(probe.io, "without_remove_if", None)
+    return (
+        f"it ignored the condition of {what}, so that a worker could remove another one's lock"
+        f"{f' ({cure})' if cure else ''}"
+    )
 
 
 def _first_fault(io: TaskIO) -> str | None:

@@ -49,6 +49,11 @@ _FIXES = {
     "QuotaExceeded": "the bucket is full: free some space or have its quota raised",
     "XMinioStorageFull": "the server's disk is full: free some space",
 }
+WITHOUT_CONDITIONAL_DELETE = (
+    "open the store with conditional_delete=false, and the lock of a finished task stays there, released"
+)
+"""What to do where only the conditional removal fails."""
+
 _ACTIONS = {"write": "s3:PutObject", "remove": "s3:DeleteObject"}
 # Where the answer has no readable body the SDK puts the status in the code's place. A bare 404 is not
 # among these: S3 says what is missing, and a web server that is no S3 must not look like an empty bucket.
@@ -87,8 +92,9 @@ def failure(
     code = error_code(exc)
     if code is None:
         return _without_answer(exc, what, url)
-    if code == "PreconditionFailed" or (code == "NoSuchKey" and isinstance(expect, str)):
-        found = "another version" if code == "PreconditionFailed" else "no object"
+    is_refused = code == "PreconditionFailed" and expect is not ANY
+    if is_refused or (code == "NoSuchKey" and isinstance(expect, str)):
+        found = "another version" if is_refused else "no object"
         wanted = expect if isinstance(expect, str) else "no object"
         return VersionConflictException(
             f"{url} has another version than expected (expected {wanted}, found {found})"
@@ -98,6 +104,11 @@ def failure(
     if code == "NoSuchBucket":
         return StorageUnavailableException(
             f"cannot {what} {url}: there is no bucket {bucket!r}. Create it, or fix the URL or its endpoint_url."
+        )
+    if code == "NotImplemented" and what == "remove" and expect is not ANY:
+        return UnsupportedBackendException(
+            f"cannot {what} {url}: the server does not remove objects conditionally ({code}): "
+            f"{WITHOUT_CONDITIONAL_DELETE}."
         )
     if code == "NotImplemented" and expect is not ANY:
         return UnsupportedBackendException(

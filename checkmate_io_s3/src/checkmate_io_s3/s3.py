@@ -1,5 +1,6 @@
 """`s3://`: objects in a bucket of S3, or of a server that speaks its language."""
 
+import os
 import re
 from collections.abc import Mapping
 from email.utils import parsedate_to_datetime
@@ -12,6 +13,7 @@ from checkmate_core.errors import TaskIOException, UnsupportedBackendException
 from checkmate_core.types import (
     ABSENT,
     ANY,
+    Capability,
     Expect,
     ObjectInfo,
     RemoveExpect,
@@ -20,7 +22,7 @@ from checkmate_core.types import (
 )
 from checkmate_io_fsspec.closing import close_in_place
 from checkmate_io_fsspec.remote import RemoteTaskIO
-from checkmate_io_s3._errors import error_code, failure
+from checkmate_io_s3._errors import WITHOUT_CONDITIONAL_DELETE, error_code, failure
 
 # Legacy buckets may hold capitals and underscores; what the service itself refuses is its to say.
 _BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{1,254}")
@@ -36,6 +38,10 @@ _CONFIG = {
     "max_pool_connections": RemoteTaskIO.read_concurrency,
 }
 
+# The SDK adds a CRC32 to every upload, over TLS as a trailer that only newer servers can read, and others
+# answer 400 or 501. Without it nothing is lost: the body's SHA-256 is signed, and the server checks that.
+_CHECKSUMS = ("request_checksum_calculation", "response_checksum_validation")
+
 
 class S3TaskIO(RemoteTaskIO):
     """Objects in an S3 bucket, one request per operation. A version is an ETag.
@@ -43,14 +49,15 @@ class S3TaskIO(RemoteTaskIO):
     Options, besides the SDK's usual environment and files:
 
     * in the URL or as keywords: ``endpoint_url``, ``region``, ``profile``, ``addressing_style``
-      (``auto``, ``path`` or ``virtual``);
+      (``auto``, ``path`` or ``virtual``), ``conditional_delete`` (true; false for a server that does not
+      honour ``If-Match`` on DELETE, where REMOVE_IF is not declared then);
     * as keywords only: ``key``, ``secret``, ``token``, ``anon``, and ``client_kwargs`` and
       ``config_kwargs`` for botocore's client and its ``Config``.
     """
 
     scheme = "s3"
     url_options: ClassVar[frozenset[str]] = frozenset(
-        {"endpoint_url", "region", "profile", "addressing_style"}
+        {"endpoint_url", "region", "profile", "addressing_style", "conditional_delete"}
     )
     known_options: ClassVar[frozenset[str]] = url_options | {
         "key",
@@ -61,8 +68,12 @@ class S3TaskIO(RemoteTaskIO):
         "config_kwargs",
     }
 
+    without_remove_if: ClassVar[str] = WITHOUT_CONDITIONAL_DELETE
+
     def __init__(self, bucket: str, path: str = "", **options: Any) -> None:
         _check_options(options)
+        if options.pop("conditional_delete", True) in (False, "false"):
+            self.capabilities = RemoteTaskIO.capabilities - {Capability.REMOVE_IF}
         super().__init__(bucket, path, **options)
 
     @classmethod
@@ -91,6 +102,11 @@ class S3TaskIO(RemoteTaskIO):
         vars(filesystem)["close_session"] = close_in_place()
         connected: Any = filesystem.connect()
         connected.meta.events.register("before-sign.s3.PutObject", _send_body_at_once)
+        if not _is_amazons(connected.meta.endpoint_url):
+            chosen = {**config, **filesystem.session.get_scoped_config()}
+            for setting in _CHECKSUMS:
+                if setting not in chosen and f"AWS_{setting.upper()}" not in os.environ:
+                    setattr(connected.meta.config, setting, "when_required")
         return filesystem
 
     # The SDK's client is called directly: s3fs drops parameters that an old SDK does not know, and a
@@ -100,7 +116,7 @@ class S3TaskIO(RemoteTaskIO):
         # The client's own word: the option, the environment or a profile may have set it.
         client: Any = await filesystem.set_session()
         endpoint: str = client.meta.endpoint_url
-        return None if (urlsplit(endpoint).hostname or "").endswith(_AMAZON) else endpoint
+        return None if _is_amazons(endpoint) else endpoint
 
     async def _exists(self, filesystem: S3FileSystem, key: str) -> bool:
         # Not HEAD: its 404 has no body and so does not tell a missing bucket from a missing object.
@@ -131,6 +147,11 @@ class S3TaskIO(RemoteTaskIO):
         return _version(await client.put_object(Bucket=self.bucket, Key=key, Body=data, **condition))
 
     async def _remove(self, filesystem: S3FileSystem, key: str, expect: RemoveExpect) -> None:
+        if expect is not ANY and Capability.REMOVE_IF not in self.capabilities:
+            raise UnsupportedBackendException(
+                f"cannot remove {self.base_url}/{key.removeprefix(self.prefix)} by its version: the store was "
+                "opened with conditional_delete=false"
+            )
         client = await filesystem.set_session()
         try:
             await client.delete_object(Bucket=self.bucket, Key=key, **_if_match(expect))
@@ -160,7 +181,7 @@ def _check_options(options: Mapping[str, Any]) -> None:
     """Refuse what could only fail later, and obscurely. No value is printed: it may be a secret."""
     for name, value in options.items():
         kind: type = str
-        if name == "anon":
+        if name == "anon" or (name == "conditional_delete" and value not in ("true", "false")):
             kind = bool
         elif name.endswith("_kwargs"):
             kind = dict
@@ -183,6 +204,10 @@ def _check_options(options: Mapping[str, Any]) -> None:
                 "the S3 option 'endpoint_url' carries credentials or a query: "
                 "pass credentials as the options key and secret, or through the environment"
             )
+
+
+def _is_amazons(endpoint: str) -> bool:
+    return (urlsplit(endpoint).hostname or "").endswith(_AMAZON)
 
 
 def _send_body_at_once(request: Any, **_: object) -> None:

@@ -38,6 +38,8 @@ class TaskIO(Protocol):
 
         A store that lacks CREATE or SWAP can hold no lock. Where it can say why, in words that end a
         sentence, it has them in an attribute ``no_locks_because``, and whoever asks for a lock reads them.
+        One that lacks REMOVE_IF alone holds locks as well. Where it can be opened without it, an attribute
+        ``without_remove_if`` says how, for whoever finds that the condition of a removal is ignored.
         """
         ...
 
