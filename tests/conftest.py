@@ -1,1 +1,7 @@
-pytest_plugins = ["checkmate.testing", "pytester", "tests.processes.tallies", "tests.simulation.totals"]
+pytest_plugins = [
+    "checkmate.testing",
+    "pytester",
+    "tests.backends.seaweed",
+    "tests.processes.tallies",
+    "tests.simulation.totals",
+]
