@@ -96,7 +96,7 @@ def test_a_holder_that_cannot_renew_for_its_lease_is_lost_and_its_task_resumes(
 ) -> None:
     never = str(log.with_name("never"))
     url = store.as_uri()
-    job = Job(url=url, task_ids=["t"], log=str(log), lease=4.0, hold=HELD, gate=never, ask="check_alive")
+    job = Job(url=url, task_ids=["t"], log=str(log), lease=6.0, hold=HELD, gate=never, ask="check_alive")
     worker = held(job, log, workers)
     disk.block()
     ended = worker.wait()

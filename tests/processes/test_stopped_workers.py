@@ -18,7 +18,7 @@ from .workers import Ended, Worker, Workers, wait_until
 pytestmark = pytest.mark.slow
 
 HELD = 2
-LEASE = 4.0
+LEASE = 6.0
 
 
 def raw(io: TaskIO) -> dict[str, bytes]:

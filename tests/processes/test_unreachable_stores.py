@@ -15,7 +15,7 @@ from .tallies import Tally
 from .workers import Worker, Workers, wait_until
 
 HELD = 2
-LEASE = 4.0
+LEASE = 6.0
 
 
 def held(job: Job, log: Path, workers: Workers) -> Worker:
@@ -82,7 +82,7 @@ def test_an_outage_shorter_than_the_lease_is_survived(
     checkmate_s3_url: str, proxied_url: str, proxy: Proxy, log: Path, workers: Workers, tally: Tally
 ) -> None:
     gate, direct = log.with_name("gate"), open_task_io(checkmate_s3_url)
-    job = Job(url=proxied_url, task_ids=["t"], log=str(log), lease=12.0, hold=HELD, gate=str(gate))
+    job = Job(url=proxied_url, task_ids=["t"], log=str(log), lease=20.0, hold=HELD, gate=str(gate))
     worker = held(job, log, workers)
     proxy.cut_off()
     before = read_lock(direct, lock_object_name("t"))
