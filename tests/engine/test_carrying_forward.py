@@ -129,4 +129,6 @@ def test_a_resumed_task_has_the_inputs_it_was_created_with(io: TaskIO) -> None:
         assert engine.check_sync()
         engine.execute()
         assert [stage.state.source for stage in engine.stages] == ["stored a", "stored b"]
-    assert [stage.state.source for stage in engine.stages] == ["given a", "given b"], "the templates are restored"
+    assert [stage.state.source for stage in engine.stages] == ["given a", "given b"], (
+        "the templates are restored"
+    )

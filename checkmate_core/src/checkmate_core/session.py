@@ -32,7 +32,7 @@ _log = logging.getLogger(__name__)
 
 # Each round means that another owner got in between; so many in a row mean that something is broken.
 _MAX_ROUNDS = 20
-_MAX_REREADS = 3
+_MAX_REREADS = 2
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -308,12 +308,13 @@ class TaskSession:
             raise StaleViewError(self.journal.epoch + 1)
 
     def _read_stages(self) -> list[StageRecord | None]:
+        records = list(self.journal.read_all(self._stage_objects).values())
         for _ in range(_MAX_REREADS):
-            found = self.journal.read_all(self._stage_objects)
-            if _is_possible(list(found.values())):
+            if _is_possible(records):
                 break
-            # The objects are read one by one, and until our claim an older owner may go on in between.
-        return list(found.values())
+            # They are read one by one, and until our claim an older owner may go on in between.
+            records = list(self.journal.read_all(self._stage_objects).values())
+        return records
 
     def _create(self) -> None:
         if self.lock is None:

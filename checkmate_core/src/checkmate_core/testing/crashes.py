@@ -11,7 +11,7 @@ Whatever the stage's own code did up to there, it did.
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias, TypeVar
 
 from checkmate_core.checkmate import CheckMate
 from checkmate_core.errors import StorageUnavailableException
@@ -25,6 +25,7 @@ from checkmate_core.stage import STAGE
 from checkmate_core.status import StageStatus
 from checkmate_core.types import ANY, Capability, Expect, ObjectInfo, RemoveExpect, StoredObject, Version
 
+T = TypeVar("T")
 Moment: TypeAlias = Literal["before", "after"]
 
 
@@ -199,7 +200,7 @@ class _MortalTaskIO:
     def remove(self, obj_name: str, *, expect: RemoveExpect = ANY) -> None:
         self._pass(lambda: self._io.remove(obj_name, expect=expect))
 
-    def _pass(self, request: Callable[[], Any], obj_name: str = "", data: bytes = b"") -> Any:
+    def _pass(self, request: Callable[[], T], obj_name: str = "", data: bytes = b"") -> T:
         if threading.get_ident() != self._thread:
             # The lease's renewal: a dead process sends none, and a live one's would change the numbers.
             raise StorageUnavailableException("this engine renews nothing: its process is about to die")
