@@ -9,10 +9,13 @@ from checkmate import (
     CheckMate,
     InterruptedStageException,
     RetryPolicy,
+    StageFailedException,
     StageStatus,
+    StorageUnavailableException,
     TaskEngineException,
     TaskIO,
 )
+from checkmate_core.testing import FaultyTaskIO, RaiseBefore, writes_to
 
 from .pipelines import Logged, Notes, Step, engine_for, is_locked, raw_without_locks, stage_documents, steps
 
@@ -126,3 +129,21 @@ def test_a_task_can_be_executed_in_several_binds(io: TaskIO, log: Logged) -> Non
         assert engine.stages[-1].state.trail == ["a", "b", "c"]
     assert log.names == ["a", "a", "b", "b", "c", "c"]
     assert engine.status is StageStatus.UNBOUND
+
+
+@pytest.mark.parametrize("error", [ZeroDivisionError, KeyboardInterrupt])
+def test_what_ended_the_run_is_not_hidden_by_a_release_that_fails_after_it(
+    io: TaskIO, error: type[BaseException], caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(stage: Step, _: Notes) -> None:
+        raise error
+
+    client = FaultyTaskIO(io)
+    expected = StageFailedException if error is ZeroDivisionError else error
+    with pytest.raises(expected), engine_for(client, steps(action=fail)) as engine:
+        client.plan(writes_to("_locks/"), RaiseBefore(), times=None)
+        engine.execute()
+    assert not engine.is_bound
+    assert "could not be let go" in caplog.text
+    with pytest.raises(StorageUnavailableException), engine_for(client, task_id="other"):
+        pass  # nothing else has failed here

@@ -143,8 +143,13 @@ class CheckMateEngine(TaskInspection[STAGE, STAGE_RESULT]):
         exc_value: BaseException | None,
         traceback: TracebackType | None,
     ) -> Literal[False]:
-        """Unbind the task; exceptions propagate."""
-        self.unbind()
+        """Unbind the task; exceptions propagate. Of two, the one that ended the block: the other is logged."""
+        try:
+            self.unbind()
+        except TaskEngineException as exc:
+            if exc_value is None:
+                raise
+            _log.warning("task %s could not be let go: %s", self.task_id, exc)
         return False
 
     def bind(self) -> None:

@@ -103,7 +103,8 @@ class S3TaskIO(RemoteTaskIO):
         connected: Any = filesystem.connect()
         connected.meta.events.register("before-sign.s3.PutObject", _send_body_at_once)
         if not _is_amazons(connected.meta.endpoint_url):
-            chosen = {**config, **filesystem.session.get_scoped_config()}
+            session: Any = filesystem.session
+            chosen = {**config, **session.get_scoped_config()}
             for setting in _CHECKSUMS:
                 if setting not in chosen and f"AWS_{setting.upper()}" not in os.environ:
                     setattr(connected.meta.config, setting, "when_required")
