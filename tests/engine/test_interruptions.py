@@ -140,9 +140,15 @@ def test_what_ended_the_run_is_not_hidden_by_a_release_that_fails_after_it(
 
     client = FaultyTaskIO(io)
     expected = StageFailedException if error is ZeroDivisionError else error
-    with pytest.raises(expected), engine_for(client, steps(action=fail)) as engine:
-        client.plan(writes_to("_locks/"), RaiseBefore(), times=None)
-        engine.execute()
+    engine = engine_for(client, steps(action=fail))
+
+    def run() -> None:
+        with engine:
+            client.plan(writes_to("_locks/"), RaiseBefore(), times=None)
+            engine.execute()
+
+    with pytest.raises(expected):
+        run()
     assert not engine.is_bound
     assert "could not be let go" in caplog.text
     with pytest.raises(StorageUnavailableException), engine_for(client, task_id="other"):
