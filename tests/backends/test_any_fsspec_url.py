@@ -561,16 +561,20 @@ def test_a_web_server_in_trouble_is_unavailability_and_hides_nothing(pages: Page
             operation()
 
 
-def test_the_interpreter_ends_in_silence(server: SftpServer, pages: Pages) -> None:
+def test_the_interpreter_ends_in_silence(server: SftpServer, jobs: Path, pages: Pages) -> None:
     source = """
 import sys
 from checkmate import TaskStore, open_task_io
 sftp = open_task_io(sys.argv[1], password=sys.argv[2])
 sftp.write("x", b"1"); sftp.read_many(["x", "y"]); list(sftp.list())
 print(len(TaskStore(sys.argv[3]).list()))
+login = {"username": sys.argv[5], "password": sys.argv[2], "look_for_keys": False}
+print(len(TaskStore(open_task_io(sys.argv[4], sftp=login)).list()))
 """
-    with script(source, server.url, PASSWORD, pages.url) as other:
-        assert other.hear() == "3"
+    shutil.make_archive(str(server.root / "old"), "zip", jobs / "jobs")
+    archive = f"zip::sftp://127.0.0.1:{server.port}/old.zip"
+    with script(source, server.url, PASSWORD, pages.url, archive, USER) as other:
+        assert [other.hear(), other.hear()] == ["3", "3"]
         assert other.end() == ""
 
 

@@ -4,6 +4,7 @@ Most of fsspec's synchronous filesystems stand on clients that are not made for 
 in one paramiko SFTP client lose each other's answers and wait for ever.
 """
 
+import atexit
 import os
 import threading
 import weakref
@@ -50,10 +51,13 @@ class Connections:
 
     Args:
         make: Connects one. Called without any lock held, so that a slow server holds up nobody else.
+        end: Closes what would fail when it is merely forgotten. Never raises.
     """
 
-    def __init__(self, make: Callable[[], Any]) -> None:
+    def __init__(self, make: Callable[[], Any], end: Callable[[Any], None]) -> None:
         self._make = make
+        self._end = end
+        self._ends_at_exit = False
         self._start()
         _pools.add(self)
 
@@ -69,15 +73,24 @@ class Connections:
         with self._out:
             used = _last_of(idle)
             lent = Lent(self._make() if used is None else used, is_fresh=used is None)
+            if not self._ends_at_exit:
+                # Only now: what the client registered when it was first used must run after ours.
+                self._ends_at_exit = True
+                atexit.register(_end_at_exit, weakref.ref(self))
             try:
                 yield lent
             except BaseException as exc:
                 if not is_answer(exc):
-                    idle.clear()
+                    self._end(lent.filesystem)
+                    self._end_idle()
                     raise
                 idle.append(lent.filesystem)
                 raise
             idle.append(lent.filesystem)
+
+    def _end_idle(self) -> None:
+        while (filesystem := _last_of(self._idle)) is not None:
+            self._end(filesystem)
 
     def _start(self) -> None:
         self._idle: list[Any] = []
@@ -94,3 +107,9 @@ def _last_of(idle: list[Any]) -> Any:
         return idle.pop()
     except IndexError:
         return None
+
+
+def _end_at_exit(pool: "weakref.ref[Connections]") -> None:
+    alive = pool()
+    if alive is not None:
+        alive._end_idle()

@@ -35,7 +35,7 @@ def _as_it_is(name: str) -> str:
     return name
 
 
-def _unprepared(filesystem: Any) -> None:
+def _nothing(filesystem: Any) -> None:
     pass
 
 
@@ -52,6 +52,7 @@ class Traits:
         tells_folders: Whether it tells a folder from an object, and what is missing from what fails.
         survives_fork: Whether a forked child can connect anew.
         prepare: Called with every new filesystem.
+        close: Called with every one that is given up.
     """
 
     write: Write
@@ -61,7 +62,8 @@ class Traits:
     unescape: Callable[[str], str] = _as_it_is
     tells_folders: bool = True
     survives_fork: bool = True
-    prepare: Callable[[Any], None] = _unprepared
+    prepare: Callable[[Any], None] = _nothing
+    close: Callable[[Any], None] = _nothing
 
 
 # What no Windows share takes in a name, and blanks and dots that it would drop from the end of one.
@@ -75,6 +77,11 @@ def _escape_for_shares(name: str) -> str:
 def _bound_sftp(filesystem: Any) -> None:
     # Without it a server that vanishes without a word is waited for as long as TCP does: a quarter of an hour.
     filesystem.ftp.get_channel().settimeout(_LONGEST_SILENCE)
+
+
+def _close_archive(filesystem: Any) -> None:
+    # When it is collected it closes its file, too, but by then the connection below may be gone.
+    filesystem.of.__exit__(None, None, None)
 
 
 _SFTP = Traits(
@@ -102,7 +109,7 @@ _HTTP = Traits(
     unescape=unquote,
     tells_folders=False,
 )
-_ARCHIVE = Traits(Write.REFUSED, "an archive can only be read")
+_ARCHIVE = Traits(Write.REFUSED, "an archive can only be read", close=_close_archive)
 
 TRAITS: Final[Mapping[str, Traits]] = MappingProxyType(
     {

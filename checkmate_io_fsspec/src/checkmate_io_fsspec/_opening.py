@@ -2,6 +2,7 @@
 
 import os
 import re
+from contextlib import suppress
 from typing import Any
 
 from fsspec import available_protocols, get_filesystem_class
@@ -71,6 +72,11 @@ class Place:
             link.dircache.use_listings_cache = False
         self.traits.prepare(links[-1])
         return filesystem
+
+    def disconnect(self, filesystem: Any) -> None:
+        """Close what would fail, late and aloud, if it were merely forgotten."""
+        with suppress(Exception):
+            self.traits.close(filesystem)
 
 
 def _scheme(link: str) -> str:

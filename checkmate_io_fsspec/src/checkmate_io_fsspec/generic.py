@@ -53,7 +53,7 @@ class FsspecTaskIO:
     def __init__(self, location: str, **options: Any) -> None:
         self._place = Place(location, options)
         self.base_url = location.rstrip("/")
-        self._connections = Connections(self._place.connect)
+        self._connections = Connections(self._place.connect, self._place.disconnect)
 
     @classmethod
     def from_base_url(cls, base_url: str, **storage_options: Any) -> "FsspecTaskIO":
@@ -79,7 +79,7 @@ class FsspecTaskIO:
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         vars(self).update(state)
-        self._connections = Connections(self._place.connect)
+        self._connections = Connections(self._place.connect, self._place.disconnect)
 
     @property
     def no_locks_because(self) -> str:
