@@ -3,10 +3,13 @@
 import os
 import re
 from collections.abc import Mapping
+from datetime import datetime
 from email.utils import parsedate_to_datetime
 from typing import Any, ClassVar
 from urllib.parse import urlsplit
 
+from aiobotocore.session import AioSession
+from botocore.utils import parse_timestamp
 from s3fs import S3FileSystem
 
 from checkmate_core.errors import TaskIOException, UnsupportedBackendException
@@ -91,8 +94,10 @@ class S3TaskIO(RemoteTaskIO):
         client = dict(options.pop("client_kwargs", {}))
         if "region" in options:
             client["region_name"] = options.pop("region")
+        session = _session(options.pop("profile", None))
         filesystem = S3FileSystem(
             **options,
+            session=session,
             client_kwargs=client,
             config_kwargs=config,
             skip_instance_cache=True,
@@ -103,7 +108,6 @@ class S3TaskIO(RemoteTaskIO):
         connected: Any = filesystem.connect()
         connected.meta.events.register("before-sign.s3.PutObject", _send_body_at_once)
         if not _is_amazons(connected.meta.endpoint_url):
-            session: Any = filesystem.session
             chosen = {**config, **session.get_scoped_config()}
             for setting in _CHECKSUMS:
                 if setting not in chosen and f"AWS_{setting.upper()}" not in os.environ:
@@ -205,6 +209,24 @@ def _check_options(options: Mapping[str, Any]) -> None:
                 "the S3 option 'endpoint_url' carries credentials or a query: "
                 "pass credentials as the options key and secret, or through the environment"
             )
+
+
+def _session(profile: str | None) -> Any:
+    session = AioSession(profile=profile)
+    session.get_component("response_parser_factory").set_parser_defaults(timestamp_parser=_parse_time)
+    return session
+
+
+def _parse_time(value: Any) -> datetime:
+    # The SDK's own parser tries one format after another: it took most of a listing's time.
+    try:
+        found = datetime.fromisoformat(value) if value[:1].isdigit() else parsedate_to_datetime(value)
+        if found.tzinfo:
+            return found
+    except (TypeError, ValueError):
+        pass
+    parsed: datetime = parse_timestamp(value)
+    return parsed
 
 
 def _is_amazons(endpoint: str) -> bool:
