@@ -29,7 +29,7 @@ def make_container(endpoint: str, name: str) -> str:
     return generate_account_sas(
         ACCOUNT,
         KEY,
-        ResourceTypes(object=True),
-        AccountSasPermissions(read=True, write=True, create=True),
+        ResourceTypes(object=True, container=True),
+        AccountSasPermissions(read=True, write=True, create=True, delete=True, list=True),
         datetime.now(UTC) + timedelta(hours=1),
     )

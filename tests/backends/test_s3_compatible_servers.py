@@ -122,7 +122,7 @@ def headers_of(options: dict[str, Any], act: Callable[[S3TaskIO], object]) -> di
     found: dict[str, str] = {}
 
     def intercept(request: Any, **_: object) -> None:
-        found.update({name.lower(): _text(value) for name, value in request.headers.items()})
+        found.update({name.lower(): _text(value) for name, value in request.headers.items()}, url=request.url)
         raise Intercepted
 
     store._connected().s3.meta.events.register("before-send.s3", intercept)
@@ -178,6 +178,22 @@ def test_checksums_go_to_amazon_alone_unless_the_user_says_otherwise(
     assert ("aws-chunked" in sent.get("content-encoding", "")) == has_checksums
     assert (sent["x-amz-content-sha256"] == hashlib.sha256(b"body").hexdigest()) != has_checksums
     assert ("x-amz-checksum-mode" in asked) == has_checksums
+
+
+@pytest.mark.parametrize(
+    ("style", "url"),
+    [
+        (None, f"{FOREIGN}/tasks/jobs/x"),
+        ("auto", f"{FOREIGN}/tasks/jobs/x"),
+        ("path", f"{FOREIGN}/tasks/jobs/x"),
+        ("virtual", "https://tasks.s3.example.org/jobs/x"),
+    ],
+)
+def test_the_bucket_goes_into_the_path_unless_the_server_wants_it_before_its_host(
+    style: str | None, url: str
+) -> None:
+    options = {"endpoint_url": FOREIGN, "region": "eu-west-1", "addressing_style": style}
+    assert headers_of(options, lambda store: store.read("x"))["url"] == url
 
 
 # A server without conditional DELETE
