@@ -5,6 +5,7 @@ import logging
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from checkmate_core.errors import (
 from checkmate_core.io.protocol import TaskIO
 from checkmate_core.io.registry import open_task_io
 from checkmate_core.types import ABSENT, Capability, Version
+from checkmate_core.version import __version__
 from checkmate_io_s3.s3 import S3TaskIO
 from tests.backends.s3_servers import Answering, answering
 from tests.cli.s3_doors import (
@@ -194,6 +196,37 @@ def test_the_bucket_goes_into_the_path_unless_the_server_wants_it_before_its_hos
 ) -> None:
     options = {"endpoint_url": FOREIGN, "region": "eu-west-1", "addressing_style": style}
     assert headers_of(options, lambda store: store.read("x"))["url"] == url
+
+
+def test_the_stores_log_tells_who_asks() -> None:
+    options: dict[str, Any] = {"endpoint_url": FOREIGN, "region": "eu-west-1"}
+    agent = headers_of(options, lambda store: store.read("x"))["user-agent"]
+    assert agent.split()[0] == f"CheckMate/{__version__}"
+    options["config_kwargs"] = {"user_agent": "mine"}
+    assert headers_of(options, lambda store: store.read("x"))["user-agent"].split()[0] == "mine"
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        "2026-11-24T16:38:22.000Z",
+        "2026-11-24T16:38:22Z",
+        "2026-11-24T17:38:22+01:00",
+        "2026-11-24T16:38:22",
+        "Tue, 24 Nov 2026 16:38:22 GMT",
+        "24 Nov 2026, 16:38:22",
+        "1795538302",
+    ],
+)
+def test_a_time_is_read_however_a_server_writes_it(told: Answering, written: str) -> None:
+    told.will(
+        200,
+        "<ListBucketResult><Contents><Key>jobs/x</Key><ETag>v</ETag><Size>1</Size>"
+        f"<LastModified>{written}</LastModified></Contents></ListBucketResult>",
+    )
+    store = S3TaskIO.from_base_url("s3://tasks/jobs", endpoint_url=told.endpoint, region="us-east-1")
+    (info,) = store.list()
+    assert info.modified == datetime(2026, 11, 24, 16, 38, 22, tzinfo=UTC)
 
 
 # A server without conditional DELETE

@@ -3,7 +3,7 @@
 import os
 import re
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Any, ClassVar
 from urllib.parse import urlsplit
@@ -23,6 +23,7 @@ from checkmate_core.types import (
     StoredObject,
     Version,
 )
+from checkmate_core.version import __version__
 from checkmate_io_fsspec.closing import close_in_place
 from checkmate_io_fsspec.remote import RemoteTaskIO
 from checkmate_io_s3._errors import WITHOUT_CONDITIONAL_DELETE, error_code, failure
@@ -39,6 +40,8 @@ _CONFIG = {
     "read_timeout": 10,
     "retries": {"mode": "standard", "total_max_attempts": 3},
     "max_pool_connections": RemoteTaskIO.read_concurrency,
+    # Else the SDK composes a long one anew for each request. And the store's log tells who asked.
+    "user_agent": f"CheckMate/{__version__}",
 }
 
 # The SDK adds a CRC32 to every upload, over TLS as a trailer that only newer servers can read, and others
@@ -218,15 +221,14 @@ def _session(profile: str | None) -> Any:
 
 
 def _parse_time(value: Any) -> datetime:
-    # The SDK's own parser tries one format after another: it took most of a listing's time.
+    found: datetime
     try:
+        # The SDK's own parser tries one format after another: it took most of a listing's time.
         found = datetime.fromisoformat(value) if value[:1].isdigit() else parsedate_to_datetime(value)
-        if found.tzinfo:
-            return found
     except (TypeError, ValueError):
-        pass
-    parsed: datetime = parse_timestamp(value)
-    return parsed
+        found = parse_timestamp(value)
+    # Some servers leave out that it is UTC.
+    return found if found.tzinfo else found.replace(tzinfo=UTC)
 
 
 def _is_amazons(endpoint: str) -> bool:
