@@ -47,7 +47,14 @@ def test_the_readme_example_is_as_short_as_announced() -> None:
 
 
 @pytest.mark.parametrize(
-    "document", ["docs/writing-stages.md", "docs/stores.md", "docs/ownership.md", "docs/writing-a-backend.md"]
+    "document",
+    [
+        "docs/writing-stages.md",
+        "docs/stores.md",
+        "docs/ownership.md",
+        "docs/testing.md",
+        "docs/writing-a-backend.md",
+    ],
 )
 def test_the_guides_code_runs(document: str, readme_example: Path) -> None:
     found = blocks(document)
