@@ -12,6 +12,8 @@ from checkmate_io_azure.azure import AzureTaskIO
 
 from .raw_stores import AzureRaw
 
+pytestmark = pytest.mark.slow
+
 RACES = RaceEvidence(
     True,
     "Azurite checks a condition and acts on it within one turn of its event loop, as a real server would",

@@ -10,6 +10,8 @@ from checkmate_io_gcs.gcs import GCSTaskIO
 
 from .raw_stores import GcsRaw
 
+pytestmark = pytest.mark.slow
+
 RACES = RaceEvidence(
     False,
     "fake-gcs-server ignores conditions of removals; a proxy of our fixture lets one change pass at a time",
