@@ -15,7 +15,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 class Distribution(NamedTuple):
-    """One of the four, by its name, its import package and its folder."""
+    """One of ours, by its name, its import package and its folder."""
 
     name: str
     package: str

@@ -37,6 +37,15 @@ def with_s3(
 
 
 @pytest.fixture(scope="module")
+def with_all(
+    wheelhouse: Path, clean_environ: Mapping[str, str], tmp_path_factory: pytest.TempPathFactory
+) -> Environment:
+    environment = empty_environment(tmp_path_factory.mktemp("with-all"), clean_environ)
+    environment.output("pip", "install", "--find-links", wheelhouse, "checkmate[all]")
+    return environment
+
+
+@pytest.fixture(scope="module")
 def without_extras(
     wheelhouse: Path, clean_environ: Mapping[str, str], tmp_path_factory: pytest.TempPathFactory
 ) -> Environment:
@@ -45,23 +54,35 @@ def without_extras(
     return environment
 
 
-def test_it_is_our_checkmate_that_was_installed(with_s3: Environment, built: dict[str, Built]) -> None:
-    listed: list[dict[str, Any]] = json.loads(with_s3.output("pip", "list", "--format", "json"))
-    ours = {entry["name"]: entry["version"] for entry in listed if entry["name"].startswith("checkmate")}
+def ours_in(environment: Environment) -> dict[str, str]:
+    listed: list[dict[str, Any]] = json.loads(environment.output("pip", "list", "--format", "json"))
+    return {entry["name"]: entry["version"] for entry in listed if entry["name"].startswith("checkmate")}
+
+
+def test_it_is_our_checkmate_that_was_installed(with_all: Environment, built: dict[str, Built]) -> None:
     version = built["checkmate"].wheel.name.split("-")[1]
-    assert ours == dict.fromkeys(built, version)
-    assert version in with_s3.output("checkmate", "version")
+    assert ours_in(with_all) == dict.fromkeys(built, version)
+    said = with_all.output("checkmate", "version")
+    assert version in said
+    assert all(f"{scheme}://" in said for scheme in ("s3", "gs", "az", "file", "memory"))
 
 
-def test_packages_live_in_site_packages(with_s3: Environment, built: dict[str, Built]) -> None:
+def test_an_extra_brings_its_own_backend_alone(with_s3: Environment) -> None:
+    assert set(ours_in(with_s3)) == {"checkmate", "checkmate-core", "checkmate-io-fsspec", "checkmate-io-s3"}
+
+
+def test_packages_live_in_site_packages(with_all: Environment, built: dict[str, Built]) -> None:
     packages = [each.distribution.package for each in built.values()]
-    script = with_s3.script("where.py", WHERE.replace("PACKAGES", repr(packages)))
-    for package, file in json.loads(with_s3.output("python", script)).items():
+    script = with_all.script("where.py", WHERE.replace("PACKAGES", repr(packages)))
+    for package, file in json.loads(with_all.output("python", script)).items():
         assert Path(file).parts[-3:] == ("site-packages", package, "__init__.py")
-        assert Path(file).is_relative_to(with_s3.folder)
+        assert Path(file).is_relative_to(with_all.folder)
 
 
-def test_dependencies_are_complete(with_s3: Environment, without_extras: Environment) -> None:
+def test_dependencies_are_complete(
+    with_s3: Environment, with_all: Environment, without_extras: Environment
+) -> None:
+    with_all.output("pip", "check")
     with_s3.output("pip", "check")
     without_extras.output("pip", "check")
 
