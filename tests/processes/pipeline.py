@@ -20,7 +20,7 @@ from pydantic import Field
 
 from checkmate_core import BaseStage, BaseStageState, CheckMate, TaskIO, open_task_io, process
 from checkmate_core.layout import PROBE_PREFIX
-from checkmate_core.lock import DEFAULT_LEASE
+from checkmate_core.lease import DEFAULT_LEASE
 from checkmate_core.testing import CountingTaskIO
 from checkmate_core.types import ANY, Expect, RemoveExpect, Version
 

@@ -17,7 +17,7 @@ from checkmate_core.io.protocol import TaskIO
 from checkmate_core.io.registry import open_task_io
 from checkmate_core.journal import TaskJournal
 from checkmate_core.layout import check_task_id
-from checkmate_core.lock import DEFAULT_LEASE
+from checkmate_core.lease import DEFAULT_LEASE
 from checkmate_core.retry import RetryPolicy
 from checkmate_core.stage import STAGE, BaseStage
 from checkmate_core.state import BaseStageState

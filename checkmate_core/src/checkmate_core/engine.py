@@ -17,7 +17,7 @@ from checkmate_core.inspection import STAGE_RESULT, TaskInspection
 from checkmate_core.io.protocol import TaskIO
 from checkmate_core.io.registry import open_task_io
 from checkmate_core.layout import check_task_id
-from checkmate_core.lock import DEFAULT_LEASE, check_lease
+from checkmate_core.lease import DEFAULT_LEASE, check_lease
 from checkmate_core.manifest import TaskEngineState, check_stage_list
 from checkmate_core.record import StageRecord
 from checkmate_core.retry import RetryPolicy, check_attempts

@@ -7,6 +7,7 @@ alone: what keeps a holder harmless that does not notice is the fence (see `Task
 """
 
 import logging
+import math
 import random
 import weakref
 from collections.abc import Callable
@@ -14,11 +15,19 @@ from datetime import UTC, datetime
 from typing import Final
 
 from checkmate_core.clock import Clock
-from checkmate_core.errors import LockLostException, TaskIOException, VersionConflictException
+from checkmate_core.errors import (
+    LockLostException,
+    TaskEngineException,
+    TaskIOException,
+    VersionConflictException,
+)
 from checkmate_core.io.cas import CasWriter
 from checkmate_core.io.protocol import TaskIO
 from checkmate_core.lock_record import LockRecord, read_lock_version, released, renewed
 from checkmate_core.types import Capability, Version
+
+DEFAULT_LEASE: Final = 60.0
+"""Seconds."""
 
 MARGIN: Final = 0.1
 """Part of a lease by which its holder gives up earlier than others may take over."""
@@ -197,3 +206,18 @@ class HeldLock:
         """Seconds: so small a part of the lease, less some jitter, so that many do not renew in step."""
         assert self._lease is not None  # noqa: S101 - nothing is renewed without one
         return self._lease / part * random.uniform(0.8, 1.0)  # noqa: S311 - keeps no secret
+
+
+def check_lease(lease: float | None) -> None:
+    """Refuse what is no lease.
+
+    Raises:
+        TaskEngineException: It is neither None nor a number of seconds above 0.
+    """
+    if lease is None:
+        return
+    if isinstance(lease, bool) or not isinstance(lease, int | float) or not 0 < lease < math.inf:
+        raise TaskEngineException(
+            f"lease is {lease!r}; it must be a number of seconds above 0, or None for a lock that is held until "
+            "it is released"
+        )

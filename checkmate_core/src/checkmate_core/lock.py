@@ -6,13 +6,11 @@ token. Nothing here deletes the object unconditionally, and no clock decides who
 """
 
 import logging
-import math
 import os
 import threading
 from collections.abc import Callable
 from datetime import UTC, datetime
 from types import TracebackType
-from typing import Final
 from uuid import uuid4
 
 from tenacity import RetryCallState, Retrying, retry_if_exception_type
@@ -29,15 +27,12 @@ from checkmate_core.errors import (
 )
 from checkmate_core.io.cas import CasWriter
 from checkmate_core.io.protocol import TaskIO
-from checkmate_core.lease import HeldLock
+from checkmate_core.lease import DEFAULT_LEASE, HeldLock, check_lease
 from checkmate_core.lock_record import LockRecord, read_lock_version, released
 from checkmate_core.probe import require_honest_conditions
 from checkmate_core.process import ProcessIdentity
 from checkmate_core.takeover import LockWatch, Sighting, sight_lock
 from checkmate_core.types import ABSENT, Capability, Expect, Version
-
-DEFAULT_LEASE: Final = 60.0
-"""Seconds."""
 
 _log = logging.getLogger(__name__)
 
@@ -301,21 +296,6 @@ class BindLock:
             **ProcessIdentity.current().model_dump(),
             acquired_at=now,
             renewed_at=now,
-        )
-
-
-def check_lease(lease: float | None) -> None:
-    """Refuse what is no lease.
-
-    Raises:
-        TaskEngineException: It is neither None nor a number of seconds above 0.
-    """
-    if lease is None:
-        return
-    if isinstance(lease, bool) or not isinstance(lease, int | float) or not 0 < lease < math.inf:
-        raise TaskEngineException(
-            f"lease is {lease!r}; it must be a number of seconds above 0, or None for a lock that is held until "
-            "it is released"
         )
 
 
