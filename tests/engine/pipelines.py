@@ -117,6 +117,9 @@ class FakeClock:
         """Time passes, but not for this process: it is stopped, or its machine is suspended."""
         self.time += seconds
 
+    async def asleep(self, seconds: float) -> None:
+        self.sleep(seconds)
+
     def repeat(self, tick: Tick, after: float, name: str) -> Callable[[], None]:
         mine = Repeated(self.time + after, tick)
         self.repeated.append(mine)

@@ -80,6 +80,7 @@ def test_the_states_that_can_be_canceled_are_those_of_the_constant() -> None:
         StageStatus.CREATED,
         StageStatus.RUNNING,
         StageStatus.RETRY,
+        StageStatus.SUSPENDED,
     } == CANCELABLE_STATES
 
 

@@ -14,16 +14,23 @@ from checkmate_core.status import _StageStateMachine
 
 from .pipelines import TASK, engine_for, steps
 
-U, N, R, T, C, X, E = (
-    StageStatus(name) for name in ("UNBOUND", "CREATED", "RUNNING", "RETRY", "COMPLETE", "CANCELED", "ERROR")
+U, N, R, T, C, X, E, S, B, D = (
+    StageStatus(name)
+    for name in (
+        *("UNBOUND", "CREATED", "RUNNING", "RETRY", "COMPLETE", "CANCELED", "ERROR"),
+        *("SUSPENDED", "ROLLING_BACK", "ROLLED_BACK"),
+    )
 )
-LETTERS = {U: "U", N: "N", R: "R", T: "T", C: "C", X: "X", E: "E"}
+LETTERS = {U: "U", N: "N", R: "R", T: "T", C: "C", X: "X", E: "E", S: "S", B: "B", D: "D"}
 ALLOWED = {
     (U, N),
-    (N, R), (N, X),
-    (R, R), (R, T), (R, C), (R, X), (R, E),
-    (T, R), (T, X), (T, E),
-    (E, R),
+    (N, R), (N, X), (N, D),
+    (R, R), (R, T), (R, C), (R, X), (R, E), (R, S), (R, B), (R, D),
+    (T, R), (T, X), (T, E), (T, B),
+    (S, R), (S, X), (S, B),
+    (E, R), (E, B),
+    (C, B),
+    (B, B), (B, D),
 }  # fmt: skip
 
 
@@ -41,7 +48,9 @@ def told(statuses: list[StageStatus]) -> StageStatus | None:
     word = "".join(LETTERS[status] for status in statuses)
     if re.fullmatch("U+", word):
         return U
-    found = re.fullmatch("(C*)([NRTXE]?)(N*)", word)
+    if re.fullmatch("C*B?D*N*", word) and set("BD") & set(word):
+        return D if word.startswith("D") else B
+    found = re.fullmatch("(C*)([NRTXES]?)(N*)", word)
     if found is None:
         return None
     if found[2] in ("", "N"):
@@ -67,7 +76,10 @@ def test_the_status_of_a_task_follows_from_its_stages(statuses: list[StageStatus
         assert engine.status is expected
 
 
-@given(st.lists(st.sampled_from([N, R, T, C, X, E]), min_size=1, max_size=4))
+@given(st.lists(st.sampled_from([N, R, T, C, X, E, S, B, D]), min_size=1, max_size=4))
+@example([C, C, D, N])
+@example([C, B, D])
+@example([D, D, N])
 def test_a_stored_task_of_any_statuses_is_resumed_refused_or_left_alone(statuses: list[StageStatus]) -> None:
     from .pipelines import MANIFEST, Logged, document, edit, is_locked, raw_without_locks
 
@@ -87,17 +99,22 @@ def test_a_stored_task_of_any_statuses_is_resumed_refused_or_left_alone(statuses
             engine.execute(strict_recovery=True)
     except Exception as exc:
         refused = exc
-    if expected is None or expected is X:
-        assert type(refused).__name__ == (
-            "TaskCanceledException" if expected else "InvalidTransitionException"
-        )
+    if expected is None or expected in (X, D):
+        told_as = {X: "TaskCanceledException", D: "TaskRolledBackException"}
+        assert type(refused).__name__ == (told_as[expected] if expected else "InvalidTransitionException")
         assert log.names == []
         after = raw_without_locks(io)
-        if expected is X:
-            # Nothing but what whoever canceled it had no time to note.
-            assert document(io, MANIFEST)["ended_as"] == X
+        if expected:
+            # Nothing but what whoever ended it had no time to note.
+            assert document(io, MANIFEST)["ended_as"] == expected
             after[MANIFEST] = before[MANIFEST]
         assert after == before
+    elif expected is B:
+        assert type(refused).__name__ == "TaskRolledBackException"
+        assert log.names == []
+        found = [document(io, f"{TASK}/stages/{i:03d}-s{i}.json")["status"] for i in range(len(statuses))]
+        assert found == [N if status is N else D for status in statuses]
+        assert document(io, MANIFEST)["ended_as"] == D
     else:
         assert refused is None
         first = next((index for index, status in enumerate(statuses) if status is not C), len(statuses))

@@ -154,11 +154,18 @@ def test_attributes_of_a_lock() -> None:
 def test_constants() -> None:
     assert STAGE_NAME_MAX_LENGTH == 150
     assert LOCK_EXTENSION == "lock"
-    assert {str(status) for status in ACTIVE_STATES} == {"CREATED", "RUNNING", "RETRY"}
-    assert {str(status) for status in INACTIVE_STATES} == {"COMPLETE", "CANCELED", "ERROR"}
-    assert {str(status) for status in CANCELABLE_STATES} == {"UNBOUND", "CREATED", "RUNNING", "RETRY"}
+    assert {str(status) for status in ACTIVE_STATES} == {"CREATED", "RUNNING", "RETRY", "ROLLING_BACK"}
+    assert {str(status) for status in INACTIVE_STATES} == {
+        *("COMPLETE", "CANCELED", "ERROR"),
+        *("SUSPENDED", "ROLLED_BACK"),
+    }
+    assert {str(status) for status in CANCELABLE_STATES} == {
+        *("UNBOUND", "CREATED", "RUNNING", "RETRY"),
+        "SUSPENDED",
+    }
     assert {str(status) for status in StageStatus} == {
         "UNBOUND", "CREATED", "RUNNING", "RETRY", "COMPLETE", "CANCELED", "ERROR",
+        "SUSPENDED", "ROLLING_BACK", "ROLLED_BACK",
     }  # fmt: skip
     assert _StageStateMachine is not None
     assert issubclass(CheckMate, CheckMateEngine)
@@ -168,6 +175,9 @@ TREE = {
     "TaskEngineException": "Exception",
     "BindException": "TaskEngineException",
     "LockLostException": "BindException",
+    "StageTimeoutException": "TaskEngineException",
+    "TaskRolledBackException": "TaskEngineException",
+    "TaskSuspendedException": "TaskEngineException",
     "MissingStateException": "TaskEngineException",
     "InvalidTransitionException": "TaskEngineException",
     "InterruptedStageException": "TaskEngineException",
@@ -191,7 +201,8 @@ def test_the_tree_of_errors(name: str) -> None:
 def test_every_public_error_is_in_the_tree() -> None:
     for name in checkmate.__all__:
         found = getattr(checkmate, name)
-        if isinstance(found, type) and issubclass(found, BaseException):
+        # Suspend is no error: it must pass an `except Exception`.
+        if isinstance(found, type) and issubclass(found, BaseException) and found is not checkmate.Suspend:
             assert issubclass(found, checkmate.TaskEngineException)
 
 

@@ -54,6 +54,9 @@ class FixedClock:
     def sleep(self, seconds: float) -> None:
         pass
 
+    async def asleep(self, seconds: float) -> None:
+        self.sleep(seconds)
+
     def repeat(self, tick: Tick, after: float, name: str) -> Callable[[], None]:
         return lambda: None
 

@@ -14,23 +14,29 @@ from checkmate_core.errors import (
     MissingStateException,
     PersistenceDataNotFoundException,
     StageFailedException,
+    StageTimeoutException,
     StorageUnavailableException,
     TaskCanceledException,
     TaskEngineException,
     TaskIOException,
+    TaskRolledBackException,
+    TaskSuspendedException,
     UnsupportedBackendException,
     VersionConflictException,
 )
+from checkmate_core.events import Observer, StageEvent
 from checkmate_core.io.protocol import TaskIO
 from checkmate_core.io.registry import open_task_io
 from checkmate_core.layout import LOCK_EXTENSION, STAGE_NAME_MAX_LENGTH
 from checkmate_core.lock import BindLock
 from checkmate_core.manifest import TaskEngineState
+from checkmate_core.notes import Progress, Suspension
 from checkmate_core.retry import RetryPolicy
 from checkmate_core.stage import BaseStage
 from checkmate_core.state import BaseStageState, StageStateHistoryEntry
 from checkmate_core.status import ACTIVE_STATES, CANCELABLE_STATES, INACTIVE_STATES, StageStatus
 from checkmate_core.store import TaskStore
+from checkmate_core.suspend import Suspend
 from checkmate_core.task_copy import CopiedTask, CopyOutcome
 from checkmate_core.version import __version__
 from checkmate_core.views import StageView, TaskView
@@ -57,19 +63,27 @@ __all__ = [
     "InvalidTransitionException",
     "LockLostException",
     "MissingStateException",
+    "Observer",
     "PersistenceDataNotFoundException",
+    "Progress",
     "RetryPolicy",
+    "StageEvent",
     "StageFailedException",
     "StageStateHistoryEntry",
     "StageStatus",
+    "StageTimeoutException",
     "StageView",
     "StorageUnavailableException",
+    "Suspend",
+    "Suspension",
     "TaskCanceledException",
     "TaskEngineException",
     "TaskEngineState",
     "TaskIO",
     "TaskIOException",
+    "TaskRolledBackException",
     "TaskStore",
+    "TaskSuspendedException",
     "TaskView",
     "UnsupportedBackendException",
     "VersionConflictException",

@@ -1,6 +1,8 @@
 """CheckMate: a pipeline that is ready to run, as a `cm_factory_NAME()` returns it."""
 
 import json
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 from pydantic import ValidationError
@@ -10,7 +12,9 @@ from checkmate_core.errors import (
     IncompatibleTaskException,
     InvalidTransitionException,
     PersistenceDataNotFoundException,
+    TaskSuspendedException,
 )
+from checkmate_core.events import Observer
 from checkmate_core.imported import find_imported
 from checkmate_core.inspection import STAGE_RESULT
 from checkmate_core.io.protocol import TaskIO
@@ -47,6 +51,7 @@ class CheckMate(CheckMateEngine[STAGE, STAGE_RESULT]):
         bind_lock_timeout: float | None = None,
         no_lock: bool = False,
         lease: float | None = DEFAULT_LEASE,
+        observers: Sequence[Observer] = (),
     ) -> SELF:
         """A stored task, ready to run here. Reads the manifest; needs no lock.
 
@@ -61,6 +66,7 @@ class CheckMate(CheckMateEngine[STAGE, STAGE_RESULT]):
             bind_lock_timeout: As in `CheckMateEngine`.
             no_lock: As in `CheckMateEngine`.
             lease: As in `CheckMateEngine`.
+            observers: As in `CheckMateEngine`.
 
         Raises:
             PersistenceDataNotFoundException: There is no such task, or it was removed.
@@ -94,6 +100,9 @@ class CheckMate(CheckMateEngine[STAGE, STAGE_RESULT]):
             task_id,
             stages,
             retry_policy=RetryPolicy.parse(manifest.retry_policy) if retry_policy is None else retry_policy,
+            on_error=manifest.on_error,
+            max_interruptions=manifest.max_interruptions,
+            observers=observers,
             max_attempts=manifest.max_attempts if max_attempts is None else max_attempts,
             bind_lock_timeout=bind_lock_timeout,
             no_lock=no_lock,
@@ -114,16 +123,21 @@ class CheckMate(CheckMateEngine[STAGE, STAGE_RESULT]):
             BindException: The task is locked by somebody else.
             StageFailedException: A stage failed for good; its own exception is the cause.
             TaskCanceledException: The task was canceled.
+            TaskRolledBackException: The task was rolled back.
+            TaskSuspendedException: The task waits for a time or an event. It is stored and let go; run it
+                again once that has come.
             TaskEngineException: As `bind` and `execute` raise it.
         """
-        timeout = self.bind_lock_timeout
-        self.bind_lock_timeout = timeout if wait is None else wait
-        try:
-            with self:
-                self.execute(strict_recovery=True)
-                return self.task_result
-        finally:
-            self.bind_lock_timeout = timeout
+        with self._waiting(wait), self:
+            self.execute(strict_recovery=True)
+            return self._outcome()
+
+    async def arun(self, wait: float | None = None) -> STAGE_RESULT | None:
+        """`run`, for coroutines. If it is canceled, the task is let go and can be run again anywhere."""
+        with self._waiting(wait):
+            async with self:
+                await self.aexecute(strict_recovery=True)
+                return self._outcome()
 
     def unbind(self, clean: bool = False) -> None:
         """As `CheckMateEngine.unbind`; status and state stay readable."""
@@ -150,6 +164,24 @@ class CheckMate(CheckMateEngine[STAGE, STAGE_RESULT]):
         if self._last_state is not None and not self.is_bound:
             return self._last_state
         return self._latest_state()
+
+    @contextmanager
+    def _waiting(self, wait: float | None) -> Iterator[None]:
+        timeout = self.bind_lock_timeout
+        self.bind_lock_timeout = timeout if wait is None else wait
+        try:
+            yield
+        finally:
+            self.bind_lock_timeout = timeout
+
+    def _outcome(self) -> STAGE_RESULT | None:
+        if self.status is StageStatus.SUSPENDED:
+            stage = self.stages[self.first_unfinished()]
+            raise TaskSuspendedException(
+                f"task {self.task_id} is suspended in stage {stage.stage_name!r} until {stage.notes.suspension}. Run it "
+                "again once that has come"
+            )
+        return self.task_result
 
     def _latest_state(self) -> BaseStageState:
         begun = [stage for stage in self.stages if stage.attempts]

@@ -1,5 +1,6 @@
 """Time as the engine sees it, in one place so that a test can put another in its stead."""
 
+import asyncio
 import atexit
 import os
 import threading
@@ -24,6 +25,10 @@ class Clock(Protocol):
 
     def sleep(self, seconds: float) -> None:
         """Wait."""
+        ...
+
+    async def asleep(self, seconds: float) -> None:
+        """Wait without blocking the event loop."""
         ...
 
     def repeat(self, tick: Tick, after: float, name: str) -> Callable[[], None]:
@@ -54,6 +59,9 @@ class SystemClock:
 
     def sleep(self, seconds: float) -> None:
         time.sleep(seconds)
+
+    async def asleep(self, seconds: float) -> None:
+        await asyncio.sleep(seconds)
 
     def repeat(self, tick: Tick, after: float, name: str) -> Callable[[], None]:
         ended = threading.Event()

@@ -1,35 +1,39 @@
 """CheckMateEngine: binds a task, executes its stages, lets it go."""
 
+import asyncio
 import logging
 from collections.abc import Sequence
+from functools import partial
 from types import TracebackType
-from typing import Any, Literal, cast
+from typing import Any, Literal
 from uuid import uuid4
 
+from checkmate_core.cancellation import cancel_plan
 from checkmate_core.clock import SYSTEM_CLOCK, Clock
-from checkmate_core.errors import (
-    InvalidTransitionException,
-    TaskEngineException,
-)
-from checkmate_core.execution import Plan, cancel_plan, drive, execute_plan
+from checkmate_core.driver import adrive, drive
+from checkmate_core.errors import TaskEngineException
+from checkmate_core.events import Observer
+from checkmate_core.execution import execute_plan
+from checkmate_core.hosting import StageHost
 from checkmate_core.imported import qualified_name
-from checkmate_core.inspection import STAGE_RESULT, TaskInspection
+from checkmate_core.inspection import STAGE_RESULT
 from checkmate_core.io.protocol import TaskIO
 from checkmate_core.io.registry import open_task_io
 from checkmate_core.layout import check_task_id
 from checkmate_core.lease import DEFAULT_LEASE, check_lease
 from checkmate_core.manifest import TaskEngineState, check_stage_list
-from checkmate_core.record import StageRecord
+from checkmate_core.plan import Plan
 from checkmate_core.retry import RetryPolicy, check_attempts
+from checkmate_core.rollback import rollback_plan
 from checkmate_core.session import TaskSession, TaskSpec
-from checkmate_core.stage import STAGE, BaseStage
-from checkmate_core.state import BaseStageState
-from checkmate_core.status import CANCELABLE_STATES, FINISHED_STATES
+from checkmate_core.signaling import send_signal
+from checkmate_core.stage import STAGE
+from checkmate_core.threads import in_loop, in_storage_thread
 
 _log = logging.getLogger(__name__)
 
 
-class CheckMateEngine(TaskInspection[STAGE, STAGE_RESULT]):
+class CheckMateEngine(StageHost[STAGE, STAGE_RESULT]):
     """Multi-stage task execution framework.
 
     The scope of the engine is to manage the execution of a series of stages. Each stage is executed
@@ -53,6 +57,9 @@ class CheckMateEngine(TaskInspection[STAGE, STAGE_RESULT]):
         no_lock: Whether the task is worked on without a lock.
         force_create: Whether `bind` refuses a task that exists.
         lease: Seconds that this worker may be silent before another may take the task over.
+        on_error: What follows when a stage has failed for good.
+        max_interruptions: How often in a row a process may die in a stage before it is stopped.
+        observers: Called with each event of a stage; more may be added.
         clock: Where waits and times come from.
     """
 
@@ -71,6 +78,9 @@ class CheckMateEngine(TaskInspection[STAGE, STAGE_RESULT]):
         force_create: bool = False,
         *,
         lease: float | None = DEFAULT_LEASE,
+        on_error: Literal["stop", "compensate"] = "stop",
+        max_interruptions: int = 3,
+        observers: Sequence[Observer] = (),
     ) -> None:
         """Initializes an engine. Makes no request.
 
@@ -94,17 +104,28 @@ class CheckMateEngine(TaskInspection[STAGE, STAGE_RESULT]):
             lease: How many seconds this worker may be silent before another, on any host, may take
                 the task over. The lock is renewed at a third of that, in a daemon thread. None: the
                 lock is held until it is released or unlocked by hand.
+            on_error: What follows when a stage has failed for good. "stop": it is in ERROR, and the next
+                `execute` resumes there. "compensate": the completed stages are rolled back, too, in reverse
+                order, and the task is finished.
+            max_interruptions: How often in a row a process may die in a stage, without a checkpoint in
+                between, before the stage is stopped in ERROR. A stage may override it.
+            observers: Called with a `StageEvent` for each thing that happens to a stage. They cannot break
+                the run.
 
         Raises:
             TaskEngineException: No stage templates; the retry policy is NONE and max_attempts is
-                not 1; max_attempts is less than 1; the task id cannot name a task; the lease is no
-                number above 0.
+                not 1; max_attempts or max_interruptions is less than 1; the task id cannot name a task; the
+                lease is no number above 0; on_error is neither.
             UnsupportedBackendException: Nothing serves the URL.
         """
         if not stage_templates:
             raise TaskEngineException("a task needs at least one stage: pass stage_templates=[…]")
         check_attempts("max_attempts", max_attempts, retry_policy)
         check_lease(lease)
+        if on_error not in ("stop", "compensate"):
+            raise TaskEngineException(f'on_error is {on_error!r}; it must be "stop" or "compensate"')
+        if max_interruptions < 1:
+            raise TaskEngineException(f"max_interruptions is {max_interruptions}; it must be at least 1")
         for stage in stage_templates:
             if stage.retry_policy == RetryPolicy.NONE and stage.max_attempts is None:
                 continue  # excepted from the engine's retries on purpose
@@ -127,6 +148,9 @@ class CheckMateEngine(TaskInspection[STAGE, STAGE_RESULT]):
         self.no_lock = no_lock
         self.force_create = force_create
         self.lease = lease
+        self.on_error = on_error
+        self.max_interruptions = max_interruptions
+        self.observers = list(observers)
         self.stages: list[STAGE] = self._fresh_stages()
         self._positions = {stage.stage_name: index for index, stage in enumerate(self.stages)}
         self._is_new_id = task_id is None
@@ -180,6 +204,8 @@ class CheckMateEngine(TaskInspection[STAGE, STAGE_RESULT]):
                 stages=templates,
                 max_attempts=self.max_attempts,
                 retry_policy=self.retry_policy.dump(),
+                on_error=self.on_error,
+                max_interruptions=self.max_interruptions,
                 lock_timeout=self.bind_lock_timeout,
                 lease=self.lease,
                 no_lock=self.no_lock,
@@ -223,6 +249,10 @@ class CheckMateEngine(TaskInspection[STAGE, STAGE_RESULT]):
     def execute(self, strict_recovery: bool = False) -> None:
         """Executes the task from its first unfinished stage. Does nothing if it is complete.
 
+        Returns, too, when a stage suspends the task: its `status` is SUSPENDED then, and executing it again,
+        whenever and wherever, goes on once the time or the event has come. A task that is being rolled back
+        is rolled back to its end. A cancel request that is seen between two stages cancels the task.
+
         Args:
             strict_recovery: A stage that is marked RUNNING was in flight when its process ended, so
                 it is in an unknown state. When this is True, that is a warning and the stage is
@@ -232,6 +262,7 @@ class CheckMateEngine(TaskInspection[STAGE, STAGE_RESULT]):
             InterruptedStageException: A stage was in flight and ``strict_recovery`` is False.
             StageFailedException: A stage failed for good; its own exception is the cause.
             TaskCanceledException: The task was canceled.
+            TaskRolledBackException: The task was rolled back.
             LockLostException: The lease ran out, or another owner has the task. The stage that was
                 running is not rolled back: it is the other owner's now.
             TaskEngineException: The engine is not bound, or stored state cannot be.
@@ -253,75 +284,108 @@ class CheckMateEngine(TaskInspection[STAGE, STAGE_RESULT]):
         self.check_cancelable()
         self._run(cancel_plan(self))
 
-    def state_update_hook(self, stage: STAGE) -> None:
-        """Called after each change of a stage's status was stored. Override it; the default does nothing.
+    def rollback(self) -> None:
+        """Rolls the task back: `rollback_stage` of every stage that was begun, the last one first.
 
-        If it raises, the error is logged and the run goes on.
+        Each is stored as ROLLED_BACK before the one before it is rolled back, so a crash in the middle is
+        followed by the rest: here again, or by `execute`. An engine that is not bound binds for as long
+        as this takes.
+
+        Raises:
+            InvalidTransitionException: The task is complete, canceled or rolled back.
+            StageFailedException: A `rollback_stage` raised; the next call goes on at that stage.
+            LockLostException: The lease ran out, or another owner has the task.
         """
+        if self._session is None:
+            with self:
+                self.rollback()
+            return
+        self.check_can_roll_back()
+        self._run(rollback_plan(self))
 
-    def store_stage(self, stage: BaseStage[Any], state: BaseStageState) -> None:
-        """Store ``state`` as the stage's. For `BaseStage.update_status`."""
-        self.session.store_stage(self.index_of(stage), stage.stage_name, state)
+    def signal(self, event: str, data: Any = None, *, replace: bool = False) -> None:
+        """Sends an event to the task, for a stage that waits for it, or will.
 
-    def call_update_hook(self, stage: BaseStage[Any]) -> None:
-        """Call `state_update_hook` so that it cannot break the run. For `BaseStage.update_status`."""
+        Needs no lock; the task takes the event when it is executed next. An event is taken once.
+
+        Args:
+            event: Its name.
+            data: What it says; JSON.
+            replace: Replace an event of that name that was not taken yet.
+
+        Raises:
+            PersistenceDataNotFoundException: There is no such task.
+            VersionConflictException: An event of that name waits already.
+            TaskEngineException: JSON cannot hold the data, or it is too large, or the task is finished.
+            TaskIOException: The store failed.
+        """
+        send_signal(self.io, self.task_id, event, data, replace=replace, clock=self.clock)
+
+    async def abind(self) -> None:
+        """`bind`, for coroutines. One that is canceled leaves nothing bound."""
         try:
-            self.state_update_hook(cast("STAGE", stage))
-        except Exception:  # noqa: BLE001 - a user's hook may raise anything
-            _log.exception("state_update_hook failed at stage %r of task %s", stage.stage_name, self.task_id)
+            await in_storage_thread(self.bind)
+        except asyncio.CancelledError:
+            if self._session is not None:
+                await in_storage_thread(self.unbind)
+            raise
 
-    def stored_state(self, stage: BaseStage[Any]) -> BaseStageState | None:
-        """What is stored of the stage, None if it is new. For `BaseStage.bind_to_engine`."""
-        return self.session.stored_state(self.index_of(stage), type(stage.state))
+    async def aunbind(self, clean: bool = False) -> None:
+        """`unbind`, for coroutines."""
+        await in_storage_thread(partial(self.unbind, clean))
 
-    def adopt(self, stage: BaseStage[Any], record: StageRecord) -> None:
-        """Take this record for what is stored of a stage."""
-        stage.state = record.load_state(type(stage.state), stage.url)
-        self.session.records[self.index_of(stage)] = record
+    async def aexecute(self, strict_recovery: bool = False) -> None:
+        """`execute`, for coroutines. The event loop is never blocked by storage.
 
-    def reload(self, stage: BaseStage[Any]) -> None:
-        """Go back to what is stored of a stage."""
-        self.adopt(stage, self.stored_record(stage))
-
-    def stored_record(self, stage: BaseStage[Any]) -> StageRecord:
-        """The stage as last read or written.
-
-        Raises:
-            TaskEngineException: It never began.
+        Stages whose `execute_stage` is a coroutine run in the loop, others in a thread. If it is canceled,
+        the stage stays RUNNING, as after any interruption; a stage in a thread is waited for, and ends
+        early where it calls `check_alive`, `checkpoint`, `progress` or `resumable`.
         """
-        record = self.session.records[self.index_of(stage)]
-        if record is None:
-            raise TaskEngineException(f"stage {stage.stage_name!r} of task {self.task_id} was never stored")
-        return record
+        self.check_alive()
+        await adrive(execute_plan(self, strict_recovery=strict_recovery), self.clock)
 
-    def note_end(self) -> None:
-        """Note in the store that the task is finished, if it is."""
-        if self.status in FINISHED_STATES:
-            self.session.journal.end_life(self.status)
+    async def acancel(self) -> None:
+        """`cancel`, for coroutines."""
+        if self._session is None:
+            async with self:
+                await self.acancel()
+            return
+        self.check_cancelable()
+        self.check_alive()
+        await adrive(cancel_plan(self), self.clock)
 
-    def check_alive(self) -> None:
-        """Raise if this engine lost the task. For `BaseStage.check_alive`.
+    async def arollback(self) -> None:
+        """`rollback`, for coroutines."""
+        if self._session is None:
+            async with self:
+                await self.arollback()
+            return
+        self.check_can_roll_back()
+        self.check_alive()
+        await adrive(rollback_plan(self), self.clock)
 
-        Raises:
-            LockLostException: The lease ran out, or another owner has the lock.
-            TaskEngineException: The engine is not bound.
-        """
-        self.session.check_held()
+    async def __aenter__(self) -> "CheckMateEngine[STAGE, STAGE_RESULT]":
+        """Bind the task. See `abind`."""
+        await self.abind()
+        return self
 
-    def check_cancelable(self) -> None:
-        """Raise unless the task can be canceled as it stands.
-
-        Raises:
-            InvalidTransitionException: It cannot.
-        """
-        if self.status not in CANCELABLE_STATES:
-            raise InvalidTransitionException(
-                f"task {self.task_id} is {self.status} and cannot be canceled "
-                f"(only {', '.join(sorted(CANCELABLE_STATES))} can)"
-            )
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc_value: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> Literal[False]:
+        """Unbind the task, as `__exit__` does."""
+        return await in_storage_thread(partial(self.__exit__, exc_type, exc_value, traceback))
 
     def _run(self, plan: Plan) -> None:
         self.check_alive()
+        if in_loop() and any(stage.has_coroutines for stage in self.stages):
+            plan.close()
+            raise TaskEngineException(
+                f"task {self.task_id} has stages that are coroutines, and this thread runs an event loop: await "
+                "aexecute(), acancel() or arollback() instead"
+            )
         drive(plan, self.clock)
 
     def _fresh_stages(self) -> list[STAGE]:

@@ -8,7 +8,10 @@
     ├── InvalidTransitionException             a status change that the state machine refuses
     ├── InterruptedStageException              a stage was in flight when its process died
     ├── StageFailedException                   a stage failed for good; ``__cause__`` is its error
+    ├── StageTimeoutException                  an attempt took longer than its stage allows
     ├── TaskCanceledException                  the task was canceled
+    ├── TaskRolledBackException                the task was rolled back
+    ├── TaskSuspendedException                 the task waits for a time or an event; nothing is wrong
     ├── IncompatibleTaskException              the stored task is not the one that this code describes
     └── TaskIOException                        the store
         ├── PersistenceDataNotFoundException   no such object, no such task
@@ -59,6 +62,18 @@ class StageFailedException(TaskEngineException):
 
 class TaskCanceledException(TaskEngineException):
     """The task was canceled and cannot be executed any more."""
+
+
+class StageTimeoutException(TaskEngineException):
+    """An attempt took longer than the stage's ``timeout``. A failure like any other: it may be retried."""
+
+
+class TaskRolledBackException(TaskEngineException):
+    """The task was rolled back and cannot be executed any more."""
+
+
+class TaskSuspendedException(TaskEngineException):
+    """The task waits for a time or an event, so it has no result yet. Run it again once that has come."""
 
 
 class IncompatibleTaskException(TaskEngineException):

@@ -1,84 +1,36 @@
-"""How a task runs, as a plan of steps that says what to do and leaves doing it to a driver.
-
-The plan is a generator: it yields a step, and gets back its value or its exception. A synchronous
-driver calls each step; an asynchronous one can await the stage's own code and send storage to a
-thread, with this same plan.
-"""
+"""How a task is executed: its stages in order, each until it is done, waits, or has failed for good."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Generator
-from dataclasses import dataclass
+from collections.abc import Generator
 from functools import partial
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any
 
-from checkmate_core.clock import Clock
+from checkmate_core.cancellation import cancel_plan
 from checkmate_core.errors import (
-    BindException,
     InterruptedStageException,
     InvalidStateException,
-    StageFailedException,
+    MissingStateException,
     TaskCanceledException,
-    TaskEngineException,
+    TaskRolledBackException,
 )
+from checkmate_core.failure import StageRun, after_failure, roll_back_attempt, stop_after_interruptions
 from checkmate_core.journal import StageChangedError
-from checkmate_core.record import StageRecord
-from checkmate_core.state import BaseStageState
-from checkmate_core.status import StageStatus
+from checkmate_core.plan import Plan, Step, Store, Wait, Work
+from checkmate_core.rollback import rollback_plan
+from checkmate_core.status import CANCELABLE_STATES, ROLLBACK_STATES, StageStatus, _StageStateMachine
+from checkmate_core.suspend import Suspend, check_field
 
 if TYPE_CHECKING:
     from checkmate_core.engine import CheckMateEngine
+    from checkmate_core.hosting import Wakeup
     from checkmate_core.stage import BaseStage
 
 _log = logging.getLogger(__name__)
 
-
-@dataclass(frozen=True, slots=True)
-class Store:
-    """Step: talk to the store."""
-
-    call: Callable[[], object]
-
-
-@dataclass(frozen=True, slots=True)
-class Work:
-    """Step: run the stage's own code."""
-
-    call: Callable[[], object]
-
-
-@dataclass(frozen=True, slots=True)
-class Wait:
-    """Step: wait so many seconds."""
-
-    seconds: float
-
-
-Step: TypeAlias = Store | Work | Wait
-Plan: TypeAlias = Generator[Step, object, None]
-
-
-def drive(plan: Plan, clock: Clock) -> None:
-    """Do the steps of a plan one after another in this thread."""
-    try:
-        step = next(plan)
-        while True:
-            try:
-                value = _do(step, clock)
-            except BaseException as exc:  # noqa: BLE001 - the plan decides
-                step = plan.throw(exc)
-            else:
-                step = plan.send(value)
-    except StopIteration:
-        return
-
-
-def _do(step: Step, clock: Clock) -> object:
-    if isinstance(step, Wait):
-        clock.sleep(step.seconds)
-        return None
-    return step.call()
+# Seconds between two looks at what may end a wait: a lost lock, a cancel request. They are seen at renewals.
+_LOOK = 20.0
 
 
 def execute_plan(engine: CheckMateEngine[Any, Any], *, strict_recovery: bool) -> Plan:
@@ -93,6 +45,13 @@ def execute_plan(engine: CheckMateEngine[Any, Any], *, strict_recovery: bool) ->
             yield Store(engine.note_end)
         _check_executable(engine, stage, strict_recovery=strict_recovery)
         try:
+            if stage.status in ROLLBACK_STATES:
+                yield from rollback_plan(engine)
+                raise TaskRolledBackException(
+                    f"task {engine.task_id} was rolled back, so it cannot be executed; start a new task instead"
+                )
+            if engine.cancel_requested and stage.status in CANCELABLE_STATES:
+                yield from _cancel(engine)
             yield from _stage_plan(engine, index)
         except StageChangedError as changed:
             _log.info(
@@ -100,163 +59,137 @@ def execute_plan(engine: CheckMateEngine[Any, Any], *, strict_recovery: bool) ->
                 stage.stage_name,
                 engine.task_id,
             )
-            engine.adopt(stage, changed.record)
+            yield Store(partial(engine.adopt, stage, changed.record))
+        if stage.status is StageStatus.SUSPENDED:
+            return
         index = engine.first_unfinished(index)
-    yield Store(engine.note_end)
-
-
-def cancel_plan(engine: CheckMateEngine[Any, Any]) -> Plan:
-    """Cancel the first stage that is not complete, and note the end."""
-    while engine.status is not StageStatus.CANCELED:
-        engine.check_cancelable()
-        stage = engine.stages[engine.first_unfinished()]
-        begin = engine.clock.now()
-        try:
-            yield Work(stage.cancel)
-        except Exception as exc:
-            raise TaskEngineException(
-                f"cancel() of stage {stage.stage_name!r} of task {engine.task_id} failed: {_summary(exc)}. "
-                "The task is not canceled; mend the cause and cancel it again"
-            ) from exc
-        try:
-            yield Store(
-                partial(stage.update_status, "Task canceled", StageStatus.CANCELED, begin, engine.clock.now())
-            )
-        except StageChangedError as changed:
-            engine.adopt(stage, changed.record)
     yield Store(engine.note_end)
 
 
 def _check_executable(
     engine: CheckMateEngine[Any, Any], stage: BaseStage[Any], *, strict_recovery: bool
 ) -> None:
-    where = f"stage {stage.stage_name!r} of task {engine.task_id}"
     if stage.status is StageStatus.CANCELED:
         raise TaskCanceledException(
-            f"{where} is CANCELED, so the task cannot be executed; start a new task instead"
+            f"stage {stage.stage_name!r} of task {engine.task_id} is CANCELED, so the task cannot be executed; "
+            "start a new task instead"
         )
-    if stage.status is not StageStatus.RUNNING:
+    current = stage
+    if stage.status in ROLLBACK_STATES:
+        index = _StageStateMachine.next_written([each.status for each in engine.stages])
+        current = stage if index is None else engine.stages[index]
+    is_in_flight = current.status is StageStatus.RUNNING or (
+        current.status is StageStatus.ROLLING_BACK and current.notes.was_interrupted
+    )
+    if not is_in_flight:
         return
+    where = f"stage {current.stage_name!r} of task {engine.task_id}"
+    what = "run" if current.status is StageStatus.RUNNING else "been rolled back"
     if not strict_recovery:
         raise InterruptedStageException(
-            f"{where} was in flight when its process ended, so it may have run in part. Check that it is safe to "
-            "run again, then go on with execute(strict_recovery=True)"
+            f"{where} was in flight when its process ended, so it may have {what} in part. Check that it is safe to "
+            "do it again, then go on with execute(strict_recovery=True)"
         )
-    _log.warning("%s was interrupted; executing it again", where)
+    _log.warning("%s was interrupted; doing it again", where)
+
+
+def _cancel(engine: CheckMateEngine[Any, Any]) -> Plan:
+    yield from cancel_plan(engine)
+    raise TaskCanceledException(f"task {engine.task_id} was canceled, as somebody asked for")
 
 
 def _stage_plan(engine: CheckMateEngine[Any, Any], index: int) -> Plan:
     stage = engine.stages[index]
-    is_interrupted = stage.status is StageStatus.RUNNING
-    if is_interrupted:
+    run = StageRun(engine, stage, engine.stages[index - 1].state if index else None)
+    if stage.status is StageStatus.RUNNING:
         # In this very process the interrupted attempt may have left its marks in memory.
-        engine.reload(stage)
-    previous = engine.stages[index - 1].state if index else None
-
-    def previous_copy() -> BaseStageState:
-        found: BaseStageState = stage.state if previous is None else previous.model_copy(deep=True)
-        return found
-
+        yield Store(partial(engine.reload, stage))
+        yield from stop_after_interruptions(run)
+        must_roll_back = True
+    else:
+        must_roll_back = stage.notes.was_interrupted
     while True:
-        begin = engine.clock.now()
-        if previous is not None and stage.status is StageStatus.CREATED:
-            stage.state.carry_forward(previous)
-        message = f"Attempt {stage.inc_attempts()}"
-        yield Store(partial(stage.update_status, message, StageStatus.RUNNING, begin))
-        attempt = _Attempt(engine, stage, previous_copy, begin, engine.stored_record(stage))
-        if is_interrupted:
-            is_interrupted = False
-            yield from _roll_back(attempt)
-        try:
-            yield Work(lambda: stage.execute_stage(previous_copy()))
-        except Exception as exc:  # noqa: BLE001 - a stage may raise anything
-            error = exc
-        else:
-            done = partial(stage.update_status, "Completed", StageStatus.COMPLETE, begin, engine.clock.now())
-            try:
-                yield Store(done)
-            except InvalidStateException as exc:
-                # Refused before it was sent: the stage's fault, not the store's.
-                error = exc
-            else:
+        wakeup = None
+        if stage.status is StageStatus.SUSPENDED:
+            wakeup = yield Store(partial(engine.look_for_wakeup, stage))
+            if wakeup is None:
                 return
-        yield from _after_failure(attempt, error)
-
-
-@dataclass(frozen=True, slots=True)
-class _Attempt:
-    engine: CheckMateEngine[Any, Any]
-    stage: BaseStage[Any]
-    previous_copy: Callable[[], BaseStageState]
-    begin: float
-    stored: StageRecord
-
-    def conclude(self, status: StageStatus, message: str) -> Step:
-        """The step that stores how the attempt ended, with the state that was stored when it began.
-
-        So a failed attempt leaves just what a resumed process would find.
-        """
-        self.stage.state.restore(self.stored.load_state(type(self.stage.state), self.stage.url))
-        return Store(partial(self.stage.update_status, message, status, self.begin, self.engine.clock.now()))
-
-
-def _after_failure(attempt: _Attempt, error: Exception) -> Plan:
-    """Roll back, then return to try again, or raise."""
-    # What a rollback would undo may be another worker's by now.
-    try:
-        attempt.engine.check_alive()
-    except BindException as lost:
-        raise lost from error
-    yield from _roll_back(attempt, error)
-    engine, stage = attempt.engine, attempt.stage
-    failures = failures_in_a_row(stage.state) + 1
-    policy = stage.retry_policy or engine.retry_policy
-    allowed = stage.max_attempts or engine.max_attempts
-    is_last = failures >= allowed
-    try:
-        is_last = is_last or not policy.should_retry(error)
-    except Exception as exc:  # noqa: BLE001 - a user's predicate may raise anything
-        exc.__cause__ = error
-        yield from _give_up(attempt, "Retry policy failed", exc)
-    if is_last:
-        yield from _give_up(attempt, "Failed", error)
-    seconds = policy.wait_seconds(failures)
-    message = f"Failed, next attempt in {seconds:.1f} s: {_summary(error)}"
-    yield attempt.conclude(StageStatus.RETRY, message)
-    yield Wait(seconds)
-
-
-def _roll_back(attempt: _Attempt, error: Exception | None = None) -> Plan:
-    try:
-        yield Work(lambda: attempt.stage.rollback_stage(attempt.previous_copy()))
-    except Exception as exc:  # noqa: BLE001 - a rollback may raise anything
+        if stage.status is StageStatus.RETRY:
+            yield from _wait_for_retry(engine, stage)
+        cost = yield Store(partial(_begin, run, wakeup))
+        if wakeup is not None:
+            yield Store(partial(engine.discard, wakeup))
+        if must_roll_back:
+            must_roll_back = False
+            yield from roll_back_attempt(run)
+        error = yield from _attempt_plan(run, cost)
         if error is not None:
-            exc.__cause__ = error
-        yield from _give_up(attempt, "Rollback failed", exc)
+            yield from after_failure(run, error)
+        elif stage.status is StageStatus.COMPLETE:
+            return
 
 
-def _give_up(attempt: _Attempt, what: str, error: Exception) -> Plan:
-    yield attempt.conclude(StageStatus.ERROR, f"{what}: {_summary(error)}")
-    stage = attempt.stage
-    raise StageFailedException(
-        f"stage {stage.stage_name!r} of task {attempt.engine.task_id} failed after {stage.attempts} attempt(s): "
-        f"{_summary(error)}. Mend the cause and execute the task again: it resumes at this stage"
-    ) from error
+def _attempt_plan(run: StageRun, write_cost: float) -> Generator[Step, Any, Exception | None]:
+    """Execute the stage once and store how it ended; return the stage's error where it failed."""
+    engine, stage = run.engine, run.stage
+    copy = yield Store(run.previous_copy)
+    attempt = engine.begin_attempt(stage, write_cost)
+    error: Exception | None = None
+    wish: Suspend | None = None
+    try:
+        yield Work(engine.executor_of(stage), (copy,), attempt)
+    except Suspend as exc:
+        wish = exc
+    except Exception as exc:  # noqa: BLE001 - a stage may raise anything
+        error = exc
+    finally:
+        engine.end_attempt()
+    if attempt.broken is not None:
+        # Whatever the stage made of it: a save may or may not have been applied.
+        raise attempt.broken from error
+    if isinstance(error, TaskCanceledException) and engine.cancel_requested:
+        yield from _cancel(engine)
+    if error is not None:
+        return error
+    try:
+        if wish is None:
+            notes = attempt.notes.but(cursors={}, interruptions=0)
+            yield Store(partial(run.finish, "Completed", StageStatus.COMPLETE, notes))
+        else:
+            check_field(stage, wish.suspension)
+            notes = attempt.notes.but(suspension=wish.suspension, interruptions=0)
+            yield Store(partial(run.finish, f"Waits for {wish.suspension}", StageStatus.SUSPENDED, notes))
+    except (InvalidStateException, MissingStateException) as exc:
+        # Refused before it was sent: the stage's fault, not the store's.
+        return exc
+    return None
 
 
-def failures_in_a_row(state: BaseStageState) -> int:
-    """Failed attempts since the last time the stage gave up, from its history.
+def _begin(run: StageRun, wakeup: Wakeup | None) -> float:
+    """Store that an attempt begins; return the seconds that took."""
+    engine, stage = run.engine, run.stage
+    if run.previous is not None and stage.status is StageStatus.CREATED:
+        stage.state.carry_forward(run.previous)
+    notes = stage.notes.but(
+        was_interrupted=False, retry_at=None, retry_wait=0.0, suspension=None, progress=None
+    )
+    if wakeup is not None and wakeup.signal is not None:
+        stage.state = wakeup.state
+        notes = notes.but(events={**notes.events, wakeup.signal.event: wakeup.signal.write_id})
+    run.begin = engine.clock.now()
+    begin = engine.clock.monotonic()
+    stage.change(f"Attempt {stage.inc_attempts()}", StageStatus.RUNNING, run.begin, notes=notes)
+    return engine.clock.monotonic() - begin
 
-    Counted from what is stored, so that a crash between two attempts does not grant new ones.
-    Interruptions leave no entry of their own and are not counted.
-    """
-    count = 0
-    for entry in reversed(state.history):
-        if entry.status is StageStatus.ERROR:
-            break
-        count += entry.status is StageStatus.RETRY
-    return count
 
-
-def _summary(error: BaseException) -> str:
-    return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+def _wait_for_retry(engine: CheckMateEngine[Any, Any], stage: BaseStage[Any]) -> Plan:
+    """Wait until the next attempt is due, by the time that was stored, so that a restart waits the rest."""
+    notes = stage.notes
+    left = 0.0 if notes.retry_at is None else notes.retry_at.timestamp() - engine.clock.now()
+    left = min(left, notes.retry_wait)
+    while left > 0:
+        yield Wait(min(left, _LOOK))
+        left -= _LOOK
+        engine.check_alive()
+        if engine.cancel_requested:
+            yield from _cancel(engine)

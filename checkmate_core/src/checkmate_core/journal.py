@@ -17,7 +17,7 @@ from checkmate_core.errors import (
 )
 from checkmate_core.io.cas import CasWriter
 from checkmate_core.io.protocol import TaskIO
-from checkmate_core.layout import manifest_name
+from checkmate_core.layout import cancel_object_name, manifest_name
 from checkmate_core.manifest import Manifest
 from checkmate_core.record import StageRecord
 from checkmate_core.status import StageStatus
@@ -52,6 +52,7 @@ class TaskJournal:
         epoch: Fencing token that is stamped on every write.
         check_held: Called before every write; raises `LockLostException` if the lock behind it is lost.
         is_fenced: Whether a lock stands behind it; without one, versions alone decide.
+        has_cancel_request: Whether a cancel request, of whatever life, was there at the last `read_all`.
     """
 
     def __init__(self, io: TaskIO, task_id: str, *, is_fenced: bool, clock: Clock = SYSTEM_CLOCK) -> None:
@@ -61,6 +62,7 @@ class TaskJournal:
         self.owner = uuid4().hex
         self.epoch = 1
         self.check_held: Callable[[], None] = lambda: None
+        self.has_cancel_request = False
         self._clock = clock
         self._writer = CasWriter(io, clock)
         self._is_conditional = {Capability.CREATE, Capability.SWAP} <= io.capabilities
@@ -94,12 +96,14 @@ class TaskJournal:
             return self._take_manifest(None)
 
     def read_all(self, stage_objects: Sequence[str]) -> dict[str, StageRecord | None]:
-        """Read the manifest and these stage objects at once.
+        """Read the manifest and these stage objects at once, and whether there is a cancel request.
 
         Garbage of an earlier life counts as absent, but is swapped over, never created.
         """
         name = manifest_name(self.task_id)
-        found = self.io.read_many([name, *stage_objects])
+        letter = cancel_object_name(self.task_id)
+        found = self.io.read_many([name, *stage_objects, letter])
+        self.has_cancel_request = letter in found
         if self._take_manifest(found.get(name)) is None:
             raise StaleViewError
         return {obj_name: self._take_stage(obj_name, found.get(obj_name)) for obj_name in stage_objects}

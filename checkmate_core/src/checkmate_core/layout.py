@@ -3,6 +3,8 @@
     <task_id>/task.json                  the manifest
     <task_id>/stages/000-<stage>.json    one per stage
     <task_id>/artifacts/<sha256>         large values
+    <task_id>/cancel.json                a request to cancel the task
+    <task_id>/signals/<event>.json       an event that the task has not taken yet
     _locks/<task_id>.lock                the bind lock
     _probe/<uuid>                        of a probe of the store, while it lasts; no task's
 
@@ -22,6 +24,7 @@ LOCK_EXTENSION: Final = "lock"
 LOCKS_PREFIX: Final = "_locks/"
 PROBE_PREFIX: Final = "_probe/"
 MANIFEST_NAME: Final = "task.json"
+EVENT_NAME_MAX_LENGTH: Final = 150
 
 _TASK_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}", re.ASCII)
 # Leaves room within 255 bytes for the index, the dashes, the digest and the extension.
@@ -59,13 +62,30 @@ def stage_object_name(task_id: str, index: int, stage_name: str) -> str:
     Stage names are escaped as in URLs; one that would pass the 255 bytes of a file name is cut and
     ends in a digest of the whole.
     """
-    escaped = quote(stage_name, safe="")
-    if len(escaped) > _ESCAPED_MAX:
-        digest = sha256(stage_name.encode()).hexdigest()[:_DIGEST_LENGTH]
-        # A cut within an escape would leave half of it.
-        stem = re.sub(r"%[0-9A-F]?$", "", escaped[: _ESCAPED_MAX - _DIGEST_LENGTH])
-        escaped = f"{stem}-{digest}"
-    return f"{task_id}/stages/{index:03d}-{escaped}.json"
+    return f"{task_id}/stages/{index:03d}-{_escape(stage_name)}.json"
+
+
+def cancel_object_name(task_id: str) -> str:
+    """Name of the object that asks for the task to be canceled."""
+    return f"{task_id}/cancel.json"
+
+
+def check_event_name(event: str) -> str:
+    """Return ``event`` if it can name an event.
+
+    Raises:
+        TaskEngineException: It cannot.
+    """
+    if not isinstance(event, str) or not 1 <= len(event) <= EVENT_NAME_MAX_LENGTH:
+        raise TaskEngineException(
+            f"event name {event!r} is refused: any text of 1 to {EVENT_NAME_MAX_LENGTH} characters"
+        )
+    return event
+
+
+def signal_object_name(task_id: str, event: str) -> str:
+    """Name of the object of an event that was sent; escaped and shortened like a stage's."""
+    return f"{task_id}/signals/{_escape(event)}.json"
 
 
 def lock_object_name(task_id: str) -> str:
@@ -87,3 +107,13 @@ def task_id_of(obj_name: str) -> str | None:
     else:
         return None
     return task_id if _TASK_ID.fullmatch(task_id) else None
+
+
+def _escape(name: str) -> str:
+    escaped = quote(name, safe="")
+    if len(escaped) > _ESCAPED_MAX:
+        digest = sha256(name.encode()).hexdigest()[:_DIGEST_LENGTH]
+        # A cut within an escape would leave half of it.
+        stem = re.sub(r"%[0-9A-F]?$", "", escaped[: _ESCAPED_MAX - _DIGEST_LENGTH])
+        escaped = f"{stem}-{digest}"
+    return escaped

@@ -55,6 +55,7 @@ class HeldLock:
         *,
         sent: float,
         clock: Clock,
+        after_renewal: Callable[[], None],
     ) -> None:
         """Begin to renew.
 
@@ -65,12 +66,14 @@ class HeldLock:
             version: Its version.
             sent: When that write was sent, by ``clock``.
             clock: Where time comes from.
+            after_renewal: Called after each renewal.
         """
         self.record = record
         self._task_io = task_io
         self._obj_name = obj_name
         self._url = task_io.build_url(obj_name)
         self._clock = clock
+        self._after_renewal = after_renewal
         self._writer = CasWriter(task_io, clock)
         self._lease = record.lease_s
         # No mutex guards these: each is set whole, a loss is never unset, and whoever is misled about
@@ -163,11 +166,17 @@ class HeldLock:
 
     def _tick(self) -> float | None:
         try:
-            return self._renew()
+            pause = self._renew()
         except Exception as exc:  # noqa: BLE001 - whatever it is, the lease decides how long to try
             if not self._is_released:
                 _log.warning("could not renew %s, trying again: %s", self._url, exc)
-        return self._pause(12)
+            return self._pause(12)
+        if pause is not None:
+            try:
+                self._after_renewal()
+            except Exception as exc:  # noqa: BLE001 - it is tried again at the next renewal
+                _log.warning("could not look for what others want of %s: %s", self._url, exc)
+        return pause
 
     def _renew(self) -> float | None:
         sent = self._clock.monotonic()

@@ -64,6 +64,7 @@ class BindLock:
         lease: float | None = DEFAULT_LEASE,
         min_epoch: int = 1,
         clock: Clock = SYSTEM_CLOCK,
+        after_renewal: Callable[[], None] = lambda: None,
     ) -> None:
         """Initializes a lock file handler. Makes no request.
 
@@ -77,6 +78,7 @@ class BindLock:
                 force-unlocked, however dead its holder is on another host.
             min_epoch: The epoch is at least this: one more than any that was seen elsewhere.
             clock: Where waiting and renewing take their time from.
+            after_renewal: Called in the background after each renewal; what it raises is logged.
 
         Raises:
             TaskEngineException: The lease is not a number above 0.
@@ -99,6 +101,8 @@ class BindLock:
         self._min_epoch = min_epoch
         self._clock = clock
         self._writer = CasWriter(task_io, clock)
+        self._after_renewal = after_renewal
+        self._replaced_holder = False
         self._is_locked = False
         self._thread_lock = threading.Lock()
         self._pid = os.getpid()
@@ -138,6 +142,11 @@ class BindLock:
     def is_lost(self) -> bool:
         """Whether it was acquired and is not held any more though nobody released it here. Final."""
         return self._held is not None and self._held.lost is not None
+
+    @property
+    def replaced_holder(self) -> bool:
+        """Whether the last acquisition took the lock from an owner that had not given it back."""
+        return self._replaced_holder
 
     def check_held(self) -> None:
         """Raise if the lock is lost.
@@ -261,7 +270,16 @@ class BindLock:
         except BaseException:
             self._abandon(record, expect)
             raise
-        self._held = HeldLock(self.task_io, self.obj_name, record, version, sent=sent, clock=self._clock)
+        self._held = HeldLock(
+            self.task_io,
+            self.obj_name,
+            record,
+            version,
+            sent=sent,
+            clock=self._clock,
+            after_renewal=self._after_renewal,
+        )
+        self._replaced_holder = seen is not None and seen.record.owner is not None
         self._seen = None
         self.owner, self.epoch = record.owner, record.epoch
         self._is_locked, self._pid = True, os.getpid()

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Any, ClassVar, Generic, Self
+from typing import Any, ClassVar, Generic, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -50,8 +50,10 @@ class Manifest(StoredDocument):
         state_class: Qualified name of the state class.
         max_attempts: The engine's, for whoever loads the task.
         retry_policy: The engine's, for whoever loads the task.
+        on_error: The engine's, for whoever loads the task.
+        max_interruptions: The engine's, for whoever loads the task.
         ended: When the task was finished; None before.
-        ended_as: COMPLETE or CANCELED; None before.
+        ended_as: COMPLETE, CANCELED or ROLLED_BACK; None before.
         removed: When the task was removed: this is a tombstone.
     """
 
@@ -67,6 +69,8 @@ class Manifest(StoredDocument):
     state_class: str
     max_attempts: int = 1
     retry_policy: dict[str, Any] = Field(default_factory=dict)
+    on_error: Literal["stop", "compensate"] = "stop"
+    max_interruptions: int = 3
     ended: datetime | None = None
     ended_as: StageStatus | None = None
     removed: datetime | None = None

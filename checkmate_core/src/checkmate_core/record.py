@@ -2,6 +2,7 @@
 
 import json
 import os
+from collections.abc import Sequence
 from typing import Any, ClassVar, Final, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -12,6 +13,7 @@ from checkmate_core.errors import (
     IncompatibleTaskException,
     InvalidStateException,
 )
+from checkmate_core.notes import StageNotes
 from checkmate_core.state import STAGE_STATE, BaseStageState, StageStateHistoryEntry
 from checkmate_core.status import StageStatus
 from checkmate_core.version import __version__
@@ -87,6 +89,7 @@ class StageRecord(StoredDocument):
         attempts: How often it was begun.
         history: Every change of its status.
         state: Its state without the bookkeeping above, in JSON terms.
+        notes: What the engine notes of it.
         epoch: Fencing token of the owner that wrote this.
         base_epoch: The life of the task that this belongs to; lower than the manifest's means
             garbage of an earlier life.
@@ -100,6 +103,7 @@ class StageRecord(StoredDocument):
     attempts: int = Field(ge=0)
     history: list[StageStateHistoryEntry]
     state: dict[str, Any]
+    notes: StageNotes = Field(default_factory=StageNotes)
     epoch: int
     base_epoch: int
     owner: str
@@ -124,6 +128,20 @@ class StageRecord(StoredDocument):
             "attempts": self.attempts,
             "history": [entry.model_dump(mode="json") for entry in self.history],
         }
+
+
+def stage_statuses(records: Sequence[StageRecord | None]) -> list[StageStatus]:
+    """What the stages of one task count as. One that is being removed is no more than not complete."""
+    found = []
+    is_going_back = any(record and record.status == StageStatus.ROLLED_BACK for record in records)
+    for record in records:
+        if record is not None and not record.is_removing:
+            found.append(StageStatus(record.status))
+        elif record is not None and is_going_back:
+            found.append(StageStatus.ROLLING_BACK)
+        else:
+            found.append(StageStatus.CREATED)
+    return found
 
 
 def dump_state(state: BaseStageState, where: str) -> dict[str, Any]:

@@ -4,7 +4,7 @@ import logging
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final, Literal
 
 from tenacity import Retrying, retry_if_exception_type
 from tenacity.stop import stop_after_attempt
@@ -22,17 +22,22 @@ from checkmate_core.io.protocol import TaskIO
 from checkmate_core.journal import StageChangedError, StaleViewError, TaskJournal
 from checkmate_core.layout import lock_object_name, stage_object_name
 from checkmate_core.lock import BindLock
+from checkmate_core.mailbox import CancelWatch, Signal, TaskMailbox
 from checkmate_core.manifest import Manifest, check_same_task, dump_templates
-from checkmate_core.record import StageRecord, check_readable, dump_state, load_state
+from checkmate_core.notes import StageNotes
+from checkmate_core.record import StageRecord, check_readable, dump_state, load_state, stage_statuses
 from checkmate_core.stage import BaseStage
-from checkmate_core.state import STAGE_STATE, BaseStageState
+from checkmate_core.state import STAGE_STATE, BaseStageState, StageStateHistoryEntry
 from checkmate_core.status import StageStatus, _StageStateMachine
+from checkmate_core.types import Version
 
 _log = logging.getLogger(__name__)
 
 # Each round means that another owner got in between; so many in a row mean that something is broken.
 _MAX_ROUNDS = 20
 _MAX_REREADS = 2
+
+_FROM_CODE: Final = frozenset({StageStatus.RUNNING, StageStatus.COMPLETE, StageStatus.SUSPENDED})
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -45,6 +50,8 @@ class TaskSpec:
         stages: The templates.
         max_attempts: Of the engine; stored for whoever loads the task.
         retry_policy: Of the engine, as stored.
+        on_error: Of the engine; stored for whoever loads the task.
+        max_interruptions: Of the engine; stored for whoever loads the task.
         lock_timeout: Seconds to wait for the lock; None tries once.
         lease: Seconds that the holder of the lock may be silent; None is for ever.
         no_lock: Work without a lock.
@@ -58,6 +65,8 @@ class TaskSpec:
     stages: Sequence[BaseStage[Any]]
     max_attempts: int
     retry_policy: dict[str, Any]
+    on_error: Literal["stop", "compensate"]
+    max_interruptions: int
     lock_timeout: float | None
     lease: float | None
     no_lock: bool
@@ -76,6 +85,7 @@ class TaskSession:
         journal: The task's stored objects.
         lock: The bind lock; None without one.
         records: The stage objects as last read or written, in the stages' order.
+        cancel_watch: Whether somebody asked for the task to be canceled.
     """
 
     def __init__(self, spec: TaskSpec) -> None:
@@ -98,8 +108,10 @@ class TaskSession:
         self._is_new = spec.is_new
         self._is_created_here = False
         self._min_epoch = 1
+        self._has_died = False
         self.lock: BindLock | None = None
         self.records: list[StageRecord | None] = []
+        self.cancel_watch = CancelWatch()
         self.journal = TaskJournal(spec.io, spec.task_id, is_fenced=not spec.no_lock, clock=spec.clock)
         try:
             Retrying(
@@ -137,7 +149,34 @@ class TaskSession:
             state_class, self.journal.manifest.stage_templates[index]["state"], self.journal.url
         )
 
-    def store_stage(self, index: int, stage_name: str, state: BaseStageState) -> None:
+    @property
+    def mailbox(self) -> TaskMailbox:
+        """What others left for this life of the task."""
+        return TaskMailbox(
+            self._spec.io,
+            self._spec.task_id,
+            self.journal.manifest.base_epoch,
+            clock=self._spec.clock,
+        )
+
+    def read_signal(self, event: str) -> tuple[Version, Signal] | None:
+        """The signal of that name, unless a stage has taken it already."""
+        found = self.mailbox.read_signal(event)
+        if found is None:
+            return None
+        taken = {write_id for record in self.records if record for write_id in record.notes.events.values()}
+        if found[1].write_id not in taken:
+            return found
+        # Whoever took it died before it was removed.
+        self.mailbox.discard_signal(found[1], found[0])
+        return None
+
+    def take_death(self) -> bool:
+        """Whether the process before this one died while it had the task. True once, at most."""
+        has_died, self._has_died = self._has_died, False
+        return has_died
+
+    def store_stage(self, index: int, stage_name: str, state: BaseStageState, notes: StageNotes) -> None:
         """Store a stage.
 
         Raises:
@@ -149,7 +188,8 @@ class TaskSession:
         self.check_process()
         where = f"stage {stage_name!r} of task {self._spec.task_id}"
         dumped = dump_state(state, where)
-        if state.status is StageStatus.COMPLETE:
+        # Once the stage's code has had the state, it may hold what the store does not give back.
+        if state.status in _FROM_CODE and self.records[index] is not None:
             check_readable(state, dumped, where)
         self.records[index] = self.journal.write_stage(
             self._stage_objects[index],
@@ -158,7 +198,27 @@ class TaskSession:
             attempts=state.attempts,
             history=state.history,
             state=dumped,
+            notes=notes,
         )
+
+    def store_notes(self, index: int, history: list[StageStateHistoryEntry], notes: StageNotes) -> None:
+        """Store a stage as it was last stored, but for its history and notes.
+
+        Raises:
+            As `store_stage`.
+        """
+        self.check_process()
+        known = self.records[index]
+        if known is not None:
+            self.records[index] = self.journal.write_stage(
+                self._stage_objects[index],
+                stage_name=known.stage_name,
+                status=known.status,
+                attempts=known.attempts,
+                history=history,
+                state=known.state,
+                notes=notes,
+            )
 
     def check_process(self) -> None:
         """Refuse to write from a forked child: the task is its parent's.
@@ -195,15 +255,10 @@ class TaskSession:
             LockLostException: Another owner has the task.
             TaskIOException: The store failed. Whoever binds next goes on with the removal.
         """
-        while True:
-            unfinished = next(
-                (i for i, r in enumerate(self.records) if r is None or r.status != StageStatus.COMPLETE), None
-            )
-            if unfinished is None:
-                break
+        # A finished task has nobody to keep out but who noted that end.
+        while (unfinished := _StageStateMachine.next_written(stage_statuses(self.records))) is not None:
             found = self.records[unfinished]
-            # Canceled is as final as complete: there is nobody to keep out but who noted that end.
-            if found is not None and (found.is_removing or found.status == StageStatus.CANCELED):
+            if found is not None and found.is_removing:
                 break
             try:
                 self.records[unfinished] = self.journal.write_stage(
@@ -280,6 +335,7 @@ class TaskSession:
             lease=self._spec.lease,
             min_epoch=self._min_epoch,
             clock=self._spec.clock,
+            after_renewal=self.cancel_watch.look,
         )
         if seen is not None and seen.removed is None:
             self.lock.observe()
@@ -290,8 +346,10 @@ class TaskSession:
         self.journal.check_held = self.lock.check_held
 
     def _load(self, seen: Manifest | None) -> None:
+        self._has_died = self.lock is None or self.lock.replaced_holder
         if seen is None or seen.removed is not None:
             self._create()
+            self.cancel_watch.open(self.mailbox)
             return
         self.records = self._read_stages()
         manifest = self.journal.manifest
@@ -306,6 +364,9 @@ class TaskSession:
         if any(record and record.is_removing for record in self.records):
             self.remove_task()
             raise StaleViewError(self.journal.epoch + 1)
+        self.cancel_watch.open(self.mailbox)
+        if self.journal.has_cancel_request:
+            self.cancel_watch.look()
 
     def _read_stages(self) -> list[StageRecord | None]:
         records = list(self.journal.read_all(self._stage_objects).values())
@@ -327,6 +388,8 @@ class TaskSession:
                 state_class=qualified_name(type(spec.stages[0].state)),
                 max_attempts=spec.max_attempts,
                 retry_policy=spec.retry_policy,
+                on_error=spec.on_error,
+                max_interruptions=spec.max_interruptions,
             )
         except VersionConflictException as exc:
             raise StaleViewError from exc
@@ -345,12 +408,8 @@ class TaskSession:
 
 def _is_possible(records: Sequence[StageRecord | None]) -> bool:
     """Whether these can be the stages of one task at one moment."""
-    statuses = [
-        StageStatus.CREATED if record is None or record.is_removing else StageStatus(record.status)
-        for record in records
-    ]
     try:
-        _StageStateMachine.check_neighbours(statuses, "")
+        _StageStateMachine.check_neighbours(stage_statuses(records), "")
     except InvalidTransitionException:
         return False
     return True

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 from abc import ABC, abstractmethod
+from collections.abc import Coroutine
 from datetime import UTC, datetime, tzinfo
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
@@ -14,22 +16,25 @@ from pydantic_core import PydanticSerializationError
 from checkmate_core.copyable_lock import CopyableLock
 from checkmate_core.errors import InvalidStateException, TaskEngineException
 from checkmate_core.layout import STAGE_NAME_MAX_LENGTH, stage_object_name
+from checkmate_core.notes import StageNotes
 from checkmate_core.process import HOST
 from checkmate_core.retry import RetryPolicy
+from checkmate_core.stage_work import StageWork
 from checkmate_core.state import STAGE_STATE, StageStateHistoryEntry
 from checkmate_core.status import StageStatus, _StageStateMachine
 
 if TYPE_CHECKING:
     from typing import Self
 
+    from checkmate_core.attempt import RunningAttempt
     from checkmate_core.engine import CheckMateEngine
     from checkmate_core.inspection import TaskInspection
 
 STAGE = TypeVar("STAGE", bound="BaseStage[Any]")
 
 
-class BaseStage(BaseModel, ABC, Generic[STAGE_STATE]):
-    """One stage of a task. Subclass it and implement `execute_stage`.
+class BaseStage(StageWork, BaseModel, ABC, Generic[STAGE_STATE]):
+    """One stage of a task. Subclass it and implement `execute_stage`, as a function or as a coroutine.
 
     Fields of a subclass are its configuration; what it learns goes into its state. This class is
     thread-safe. Copies, pickles and dumps carry no engine and no lock.
@@ -41,6 +46,12 @@ class BaseStage(BaseModel, ABC, Generic[STAGE_STATE]):
         timezone: IANA name of the zone of history entries.
         retry_policy: Overrides the engine's; not stored.
         max_attempts: Overrides the engine's; not stored.
+        max_interruptions: Overrides the engine's; not stored.
+        timeout: Seconds that an attempt may take; None is any time. A coroutine is cut off then, and so is
+            an ``isolated`` stage; any other finds out at `check_alive`, `checkpoint`, `progress` or the next
+            item of `resumable`, and one that is done before it asks has not failed. Not stored.
+        isolated: Whether `execute_stage` runs in a child process of its own: its death is a failed
+            attempt then, and a time limit or a lost lock ends it wherever it is. Not stored.
         volatile_engine_ref: The engine that the stage is bound to; set by the engine, never stored.
     """
 
@@ -63,6 +74,9 @@ class BaseStage(BaseModel, ABC, Generic[STAGE_STATE]):
     timezone: str = Field(default="UTC", title="Timezone", description="Timezone to use in history entries")
     retry_policy: InstanceOf[RetryPolicy] | None = Field(default=None, exclude=True, repr=False)
     max_attempts: int | None = Field(default=None, ge=1, exclude=True, repr=False)
+    max_interruptions: int | None = Field(default=None, ge=1, exclude=True, repr=False)
+    timeout: float | None = Field(default=None, gt=0, exclude=True, repr=False)
+    isolated: bool = Field(default=False, exclude=True, repr=False)
     volatile_engine_ref: Any = Field(
         default=None,
         title="Task",
@@ -71,6 +85,7 @@ class BaseStage(BaseModel, ABC, Generic[STAGE_STATE]):
         repr=False,
     )
     _lock: CopyableLock = PrivateAttr(default_factory=CopyableLock)
+    _notes: StageNotes = PrivateAttr(default_factory=StageNotes)
 
     @field_validator("timezone")
     @classmethod
@@ -79,7 +94,7 @@ class BaseStage(BaseModel, ABC, Generic[STAGE_STATE]):
         return name
 
     @abstractmethod
-    def execute_stage(self, previous_state_copy: STAGE_STATE) -> None:
+    def execute_stage(self, previous_state_copy: STAGE_STATE) -> Coroutine[Any, Any, None] | None:
         """Executes the task stage.
 
         Returns nothing on success and raises an exception on failure. Write results to
@@ -91,7 +106,7 @@ class BaseStage(BaseModel, ABC, Generic[STAGE_STATE]):
                 stage's own state. Leave it as it is: a rollback may need it.
         """
 
-    def rollback_stage(self, previous_state_copy: STAGE_STATE) -> None:
+    def rollback_stage(self, previous_state_copy: STAGE_STATE) -> Coroutine[Any, Any, None] | None:
         """When a processing error occurs, attempt to rollback to a stable state.
 
         Called after a failed attempt, before the state is restored, and before an interrupted stage
@@ -101,7 +116,7 @@ class BaseStage(BaseModel, ABC, Generic[STAGE_STATE]):
             previous_state_copy: As in `execute_stage`.
         """
 
-    def cancel(self) -> None:
+    def cancel(self) -> Coroutine[Any, Any, None] | None:
         """Clean up when the task is canceled while this is its first incomplete stage."""
 
     def check_alive(self) -> None:
@@ -112,9 +127,10 @@ class BaseStage(BaseModel, ABC, Generic[STAGE_STATE]):
         Raises:
             LockLostException: The lease ran out, or another owner has the task. Let it pass: the
                 engine ends the run with it and rolls nothing back.
+            StageTimeoutException: The stage is being executed, and its time is over.
             TaskEngineException: The stage is not bound.
         """
-        self.engine.check_alive()
+        self.engine.check_stage(self)
 
     @property
     def engine(self) -> CheckMateEngine[Any, Any]:
@@ -129,6 +145,35 @@ class BaseStage(BaseModel, ABC, Generic[STAGE_STATE]):
             )
         engine: CheckMateEngine[Any, Any] = self.volatile_engine_ref
         return engine
+
+    @property
+    def has_coroutines(self) -> bool:
+        """Whether any of its methods must be awaited."""
+        methods = (self.execute_stage, self.rollback_stage, self.cancel)
+        return any(inspect.iscoroutinefunction(method) for method in methods)
+
+    @property
+    def attempt(self) -> RunningAttempt:
+        """The attempt that is under way.
+
+        Raises:
+            TaskEngineException: The stage is not being executed.
+        """
+        return self.engine.attempt_of(self)
+
+    @property
+    def notes(self) -> StageNotes:
+        """What the engine notes of the stage beside its state."""
+        return self._notes
+
+    def take_notes(self, notes: StageNotes) -> None:
+        """Take these for the stage's notes. For the engine."""
+        self._notes = notes
+
+    @property
+    def lock(self) -> CopyableLock:
+        """Held while the stage is changed and stored."""
+        return self._lock
 
     @property
     def status(self) -> StageStatus:
@@ -195,6 +240,7 @@ class BaseStage(BaseModel, ABC, Generic[STAGE_STATE]):
             raise
         if stored is not None:
             self.state = cast("STAGE_STATE", stored)
+        self._notes = task_engine.stored_notes(self)
         if self.status is StageStatus.UNBOUND:
             _StageStateMachine.check_transition(self.status, StageStatus.CREATED, self._where())
             self.state.status = StageStatus.CREATED
@@ -242,7 +288,20 @@ class BaseStage(BaseModel, ABC, Generic[STAGE_STATE]):
             LockLostException: Another owner has the task.
             TaskIOException: The store failed.
         """
+        self.change(message, status, begin_ts, end_ts)
+
+    def change(
+        self,
+        message: str,
+        status: StageStatus,
+        begin_ts: float,
+        end_ts: float | None = None,
+        *,
+        notes: StageNotes | None = None,
+    ) -> None:
+        """As `update_status`, and with other notes. For the engine."""
         engine = self.engine
+        notes = self._notes if notes is None else notes
         with self._lock:
             _StageStateMachine.check_transition(self.status, status, self._where())
             zone = _zone(self.timezone)
@@ -255,9 +314,11 @@ class BaseStage(BaseModel, ABC, Generic[STAGE_STATE]):
                 epoch=engine.fencing_token,
             )
             history = [*self.state.history, entry]
-            engine.store_stage(self, self.state.model_copy(update={"status": status, "history": history}))
+            state = self.state.model_copy(update={"status": status, "history": history})
+            engine.store_stage(self, state, notes)
             self.state.status, self.state.history = status, history
-        engine.call_update_hook(self)
+            self._notes = notes
+        engine.call_observers(self)
 
     def dump_fields(self, where: str) -> dict[str, Any]:
         """The stage's fields without its state, in JSON terms, by their runtime types.

@@ -25,15 +25,39 @@ class StageStatus(StrEnum):
     """Canceled; never executed again."""
     ERROR = "ERROR"
     """Failed for good; the next execute starts here with fresh attempts."""
+    SUSPENDED = "SUSPENDED"
+    """Waits for a time or an event; no process runs meanwhile."""
+    ROLLING_BACK = "ROLLING_BACK"
+    """Its rollback is under way, or was when its process died."""
+    ROLLED_BACK = "ROLLED_BACK"
+    """Rolled back, as the whole task is or will be; never executed again."""
 
 
-ACTIVE_STATES: Final = frozenset({StageStatus.CREATED, StageStatus.RUNNING, StageStatus.RETRY})
-INACTIVE_STATES: Final = frozenset({StageStatus.COMPLETE, StageStatus.CANCELED, StageStatus.ERROR})
-CANCELABLE_STATES: Final = frozenset(
-    {StageStatus.UNBOUND, StageStatus.CREATED, StageStatus.RUNNING, StageStatus.RETRY}
+ACTIVE_STATES: Final = frozenset(
+    {StageStatus.CREATED, StageStatus.RUNNING, StageStatus.RETRY, StageStatus.ROLLING_BACK}
 )
-FINISHED_STATES: Final = frozenset({StageStatus.COMPLETE, StageStatus.CANCELED})
+INACTIVE_STATES: Final = frozenset(
+    {
+        StageStatus.COMPLETE,
+        StageStatus.CANCELED,
+        StageStatus.ERROR,
+        StageStatus.SUSPENDED,
+        StageStatus.ROLLED_BACK,
+    }
+)
+CANCELABLE_STATES: Final = frozenset(
+    {
+        StageStatus.UNBOUND,
+        StageStatus.CREATED,
+        StageStatus.RUNNING,
+        StageStatus.RETRY,
+        StageStatus.SUSPENDED,
+    }
+)
+FINISHED_STATES: Final = frozenset({StageStatus.COMPLETE, StageStatus.CANCELED, StageStatus.ROLLED_BACK})
 """States of a task that nothing will ever change again. ERROR can be resumed."""
+ROLLBACK_STATES: Final = frozenset({StageStatus.ROLLING_BACK, StageStatus.ROLLED_BACK})
+"""States of a stage whose task goes backwards."""
 
 
 class _StageStateMachine:
@@ -46,13 +70,19 @@ class _StageStateMachine:
                        │        │ │  │ └─ RUNNING (interrupted, executed again)
                        │        v │  v
                        │      RETRY  ERROR ──> RUNNING (the next execute)
+                       │     SUSPENDED ──> RUNNING (its time or its event has come)
                        v        v
                     CANCELED <──┴── RUNNING
+
+    and backwards, where the task is rolled back::
+
+        RUNNING, RETRY, SUSPENDED, ERROR, COMPLETE ──> ROLLING_BACK ──> ROLLED_BACK
+        CREATED (never begun), RUNNING (failed for good, and rolled back) ──────^
     """
 
     TRANSITIONS: Final = {
         StageStatus.UNBOUND: frozenset({StageStatus.CREATED}),
-        StageStatus.CREATED: frozenset({StageStatus.RUNNING, StageStatus.CANCELED}),
+        StageStatus.CREATED: frozenset({StageStatus.RUNNING, StageStatus.CANCELED, StageStatus.ROLLED_BACK}),
         StageStatus.RUNNING: frozenset(
             {
                 StageStatus.RUNNING,
@@ -60,12 +90,21 @@ class _StageStateMachine:
                 StageStatus.COMPLETE,
                 StageStatus.CANCELED,
                 StageStatus.ERROR,
+                StageStatus.SUSPENDED,
+                *ROLLBACK_STATES,
             }
         ),
-        StageStatus.RETRY: frozenset({StageStatus.RUNNING, StageStatus.CANCELED, StageStatus.ERROR}),
-        StageStatus.ERROR: frozenset({StageStatus.RUNNING}),
-        StageStatus.COMPLETE: frozenset[StageStatus](),
+        StageStatus.RETRY: frozenset(
+            {StageStatus.RUNNING, StageStatus.CANCELED, StageStatus.ERROR, StageStatus.ROLLING_BACK}
+        ),
+        StageStatus.SUSPENDED: frozenset(
+            {StageStatus.RUNNING, StageStatus.CANCELED, StageStatus.ROLLING_BACK}
+        ),
+        StageStatus.ERROR: frozenset({StageStatus.RUNNING, StageStatus.ROLLING_BACK}),
+        StageStatus.COMPLETE: frozenset({StageStatus.ROLLING_BACK}),
         StageStatus.CANCELED: frozenset[StageStatus](),
+        StageStatus.ROLLING_BACK: ROLLBACK_STATES,
+        StageStatus.ROLLED_BACK: frozenset[StageStatus](),
     }
 
     @classmethod
@@ -86,7 +125,7 @@ class _StageStateMachine:
         """Raise unless these can be the statuses of the consecutive stages of one task.
 
         Stages run one after another, so whatever follows a stage that is not COMPLETE has not
-        begun.
+        begun. They are rolled back in reverse order.
 
         Raises:
             InvalidTransitionException: They cannot.
@@ -94,7 +133,11 @@ class _StageStateMachine:
         for index, (left, right) in enumerate(pairwise(statuses)):
             unbound = StageStatus.UNBOUND in (left, right)
             possible = (
-                left is right if unbound else StageStatus.COMPLETE is left or right is StageStatus.CREATED
+                left is right
+                if unbound
+                else left is StageStatus.COMPLETE
+                or right is StageStatus.CREATED
+                or (left in ROLLBACK_STATES and right is StageStatus.ROLLED_BACK)
             )
             if not possible:
                 raise InvalidTransitionException(
@@ -112,9 +155,13 @@ class _StageStateMachine:
         cls.check_neighbours(statuses, where)
         if all(status is StageStatus.COMPLETE for status in statuses):
             return StageStatus.COMPLETE
+        if ROLLBACK_STATES & set(statuses):
+            is_done = statuses[0] is StageStatus.ROLLED_BACK
+            return StageStatus.ROLLED_BACK if is_done else StageStatus.ROLLING_BACK
         for status in (
             StageStatus.RUNNING,
             StageStatus.RETRY,
+            StageStatus.SUSPENDED,
             StageStatus.ERROR,
             StageStatus.CANCELED,
             StageStatus.UNBOUND,
@@ -122,3 +169,17 @@ class _StageStateMachine:
             if status in statuses:
                 return status
         return StageStatus.CREATED
+
+    @classmethod
+    def next_written(cls, statuses: Sequence[StageStatus]) -> int | None:
+        """Position of the stage that the task's owner writes next; None where the task is finished.
+
+        That is the one object which a new owner must claim, to keep an earlier one out: the first
+        that is not COMPLETE, and the last COMPLETE one where the task is being rolled back.
+        """
+        first = next((i for i, status in enumerate(statuses) if status is not StageStatus.COMPLETE), None)
+        if first is None or statuses[first] is StageStatus.CANCELED:
+            return None
+        if statuses[first] is StageStatus.ROLLED_BACK:
+            return first - 1 if first else None
+        return first

@@ -18,6 +18,7 @@ from checkmate_core.layout import check_task_id, lock_object_name, manifest_name
 from checkmate_core.lock import BindLock
 from checkmate_core.manifest import Manifest
 from checkmate_core.report import StageSection, render_task
+from checkmate_core.signaling import request_cancel, send_signal
 from checkmate_core.status import StageStatus
 from checkmate_core.types import StoredObject
 from checkmate_core.views import TaskView, stage_objects, view_task
@@ -130,6 +131,31 @@ class TaskStore:
         if released is None:
             self.get(task_id)
         return released.describe_holder() if released else None
+
+    def signal(self, task_id: str, event: str, data: Any = None, *, replace: bool = False) -> None:
+        """Send an event to a task, for a stage that waits for it, or will. See `CheckMateEngine.signal`.
+
+        Raises:
+            PersistenceDataNotFoundException: There is no such task.
+            VersionConflictException: An event of that name waits already.
+            TaskEngineException: JSON cannot hold the data, or it is too large, or the task is finished.
+            TaskIOException: The store failed.
+        """
+        send_signal(self.io, task_id, event, data, replace=replace)
+
+    def request_cancel(self, task_id: str, reason: str = "") -> None:
+        """Ask for a task to be canceled by whoever executes it.
+
+        A running engine sees it at the next renewal of its lock (a third of the lease) or checkpoint, and
+        cancels the task between two stages, or when the stage looks (`BaseStage.raise_if_canceled`). If
+        nobody holds the task, the next engine that executes it does.
+
+        Raises:
+            PersistenceDataNotFoundException: There is no such task.
+            InvalidTransitionException: The task is finished.
+            TaskIOException: The store failed.
+        """
+        request_cancel(self.io, task_id, reason)
 
     def _views(
         self, ids: Sequence[str], on_fault: Callable[[str, TaskEngineException], TaskView]

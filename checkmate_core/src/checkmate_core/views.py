@@ -9,7 +9,8 @@ from checkmate_core.io.protocol import TaskIO
 from checkmate_core.layout import lock_object_name, manifest_name, stage_object_name
 from checkmate_core.lock_record import LockRecord
 from checkmate_core.manifest import Manifest
-from checkmate_core.record import StageRecord
+from checkmate_core.notes import Progress, StageNotes, Suspension
+from checkmate_core.record import StageRecord, stage_statuses
 from checkmate_core.state import StageStateHistoryEntry
 from checkmate_core.status import StageStatus, _StageStateMachine
 from checkmate_core.types import StoredObject
@@ -27,6 +28,7 @@ class StageView:
         history: Every change of its status.
         state: Its state in JSON terms, without bookkeeping; its inputs if it never began.
         epoch: Fencing token of its last writer; None if it never began.
+        notes: What the engine notes of it: progress, what it waits for, its next attempt.
         url: Where it is stored.
     """
 
@@ -38,6 +40,7 @@ class StageView:
     state: dict[str, Any]
     epoch: int | None
     url: str
+    notes: StageNotes
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +70,18 @@ class TaskView:
     fault: str | None = None
 
     @property
+    def suspension(self) -> Suspension | None:
+        """What a SUSPENDED task waits for; None if it does not."""
+        waiting = [stage for stage in self.stages if stage.status is StageStatus.SUSPENDED]
+        return waiting[0].notes.suspension if waiting else None
+
+    @property
+    def progress(self) -> Progress | None:
+        """What the running stage last said of itself, as far as it was stored; None without one."""
+        running = [stage for stage in self.stages if stage.status is StageStatus.RUNNING]
+        return running[0].notes.progress if running else None
+
+    @property
     def stages_complete(self) -> int:
         """How many stages are done."""
         return sum(stage.status is StageStatus.COMPLETE for stage in self.stages)
@@ -90,9 +105,14 @@ def view_task(io: TaskIO, manifest: Manifest, bodies: Mapping[str, StoredObject]
     names = stage_objects(manifest)
     records = [_record(io, manifest, name, bodies.get(name)) for name in names]
     stages = tuple(
-        _view_stage(record, class_name, template, io.build_url(name))
-        for record, class_name, template, name in zip(
-            records, manifest.stage_template_classes, manifest.stage_templates, names, strict=True
+        _view_stage(record, status, class_name, template, io.build_url(name))
+        for record, status, class_name, template, name in zip(
+            records,
+            stage_statuses(records),
+            manifest.stage_template_classes,
+            manifest.stage_templates,
+            names,
+            strict=True,
         )
     )
     lock_name = lock_object_name(manifest.task_id)
@@ -124,15 +144,17 @@ def _record(io: TaskIO, manifest: Manifest, name: str, stored: StoredObject | No
     return record if record and record.base_epoch == manifest.base_epoch else None
 
 
-def _view_stage(record: StageRecord | None, class_name: str, template: dict[str, Any], url: str) -> StageView:
+def _view_stage(
+    record: StageRecord | None, status: StageStatus, class_name: str, template: dict[str, Any], url: str
+) -> StageView:
     return StageView(
         name=template["stage_name"],
         class_name=class_name,
-        # A stage whose removal has begun was not complete, and says no more.
-        status=StageStatus(record.status) if record and not record.is_removing else StageStatus.CREATED,
+        status=status,
         attempts=record.attempts if record else 0,
         history=tuple(record.history) if record else (),
         state=record.state if record else template["state"],
         epoch=record.epoch if record else None,
         url=url,
+        notes=record.notes if record else StageNotes(),
     )

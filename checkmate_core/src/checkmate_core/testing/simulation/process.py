@@ -49,6 +49,9 @@ class VirtualClock:
         self._scheduler.sleep(max(0.0, seconds) / self._rate)
         self.after_sleep()
 
+    async def asleep(self, seconds: float) -> None:
+        self.sleep(seconds)
+
     def repeat(self, tick: Tick, after: float, name: str) -> Callable[[], None]:
         is_ended = False
 
