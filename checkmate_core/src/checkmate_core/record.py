@@ -11,7 +11,9 @@ from checkmate_core.errors import (
     CorruptObjectException,
     IncompatibleTaskException,
     InvalidStateException,
+    SealedObjectException,
 )
+from checkmate_core.io.sealed_body import describe_seal
 from checkmate_core.state import STAGE_STATE, BaseStageState, StageStateHistoryEntry
 from checkmate_core.status import StageStatus
 from checkmate_core.version import __version__
@@ -53,12 +55,15 @@ class StoredDocument(BaseModel):
 
         Raises:
             CorruptObjectException: They are not JSON, or not such a document.
+            SealedObjectException: They are sealed, and the store was opened without what opens them.
             IncompatibleTaskException: A newer CheckMate wrote them.
         """
         try:
             found = json.loads(data)
             number = found["format"]
         except (ValueError, KeyError, TypeError, RecursionError) as exc:
+            if seal := describe_seal(data):
+                raise SealedObjectException(f"the {cls.KIND} {url} is {seal}. Nothing was changed") from exc
             raise CorruptObjectException(
                 f"the {cls.KIND} {url} cannot be read: it is not a CheckMate document ({exc}). Nothing was "
                 "changed. Restore it from a backup, or remove it if the task is not needed"

@@ -9,6 +9,8 @@ from checkmate_core.errors import UnsupportedBackendException
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+)://")
 # fsspec's way to put one filesystem upon another: "zip://folder::sftp://host/archive.zip", "dir::file:///x".
 _LINK = re.compile(r"::(?=[A-Za-z][A-Za-z0-9+.-]+(?:://|::))")
+# Not a secret, but where to find one.
+_VARIABLE = re.compile(r"env:[A-Za-z_][A-Za-z0-9_]*")
 _CHAINED = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+)::")
 _SECRET = re.compile(
     r"(^|[^a-z])key([^a-z]|$)|secret|token|passw|credential|connection.?string|signature|^sig$|^sas",
@@ -60,8 +62,9 @@ def parse_store_url(url: str) -> StoreUrl:
         raise UnsupportedBackendException(f"the URL {where} has a fragment ('#…'), which no store has.")
     options: dict[str, str] = {}
     for name, value in parse_qsl(parts.query, keep_blank_values=True):
-        if _SECRET.search(name):
-            raise UnsupportedBackendException(f"the URL {where} carries the secret {name!r}. {fix}")
+        if _SECRET.search(name) and not (name == "key" and _VARIABLE.fullmatch(value)):
+            named = " (key=env:NAME names an environment variable that holds it)" if name == "key" else ""
+            raise UnsupportedBackendException(f"the URL {where} carries the secret {name!r}{named}. {fix}")
         if name in options:
             raise UnsupportedBackendException(
                 f"the URL {where} gives the option {name!r} twice; give it once."
