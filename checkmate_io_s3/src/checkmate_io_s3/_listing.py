@@ -1,5 +1,6 @@
 """A page of a listing, as S3 sends it, and the times that S3 and its imitators write."""
 
+from collections.abc import Callable
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Any
@@ -14,24 +15,27 @@ def parse_page(body: bytes) -> dict[str, Any] | None:
     try:
         # Entities and external references are not expanded by this parser.
         root = ElementTree.fromstring(body)  # noqa: S314
-    except ElementTree.ParseError:
+        # Imitators leave it out.
+        namespace, name, _ = root.tag.rpartition("ListBucketResult")
+        decode = unquote_plus if root.findtext(f"{namespace}EncodingType") == "url" else str
+        entries = [_entry(element, namespace, decode) for element in root.iterfind(f"{namespace}Contents")]
+    except (ElementTree.ParseError, TypeError, ValueError):
         return None
-    if _name(root) != "ListBucketResult":
+    if not name:
         return None
-    page: dict[str, Any] = {_name(child): child.text for child in root if not len(child)}
-    decode = unquote_plus if page.get("EncodingType") == "url" else str
-    entries = [
-        {_name(child): child.text or "" for child in entry} for entry in root if _name(entry) == "Contents"
-    ]
-    for entry in entries:
-        entry["Key"] = decode(entry["Key"])
     return {
-        "Contents": [
-            entry | {"Size": int(entry["Size"]), "LastModified": parse_time(entry["LastModified"])}
-            for entry in entries
-        ],
-        "IsTruncated": page.get("IsTruncated") == "true",
-        "NextContinuationToken": page.get("NextContinuationToken"),
+        "Contents": entries,
+        "IsTruncated": root.findtext(f"{namespace}IsTruncated") == "true",
+        "NextContinuationToken": root.findtext(f"{namespace}NextContinuationToken"),
+    }
+
+
+def _entry(element: ElementTree.Element, namespace: str, decode: Callable[[str], str]) -> dict[str, Any]:
+    return {
+        "Key": decode(element.findtext(f"{namespace}Key", "")),
+        "ETag": element.findtext(f"{namespace}ETag"),
+        "Size": int(element.findtext(f"{namespace}Size", "")),
+        "LastModified": parse_time(element.findtext(f"{namespace}LastModified")),
     }
 
 
@@ -49,8 +53,3 @@ def parse_time(value: Any) -> datetime:
         found = parse_timestamp(value)
     # Some servers leave out that it is UTC.
     return found if found.tzinfo else found.replace(tzinfo=UTC)
-
-
-def _name(element: ElementTree.Element) -> str:
-    # Imitators leave out the namespace.
-    return element.tag.rpartition("}")[2]
