@@ -10,6 +10,7 @@ from checkmate_core.errors import (
     CorruptObjectException,
     UnsupportedBackendException,
 )
+from checkmate_core.io.names import check_object_name
 from checkmate_core.io.protocol import TaskIO
 from checkmate_core.types import (
     ANY,
@@ -152,7 +153,9 @@ class SealedTaskIO:
         return found
 
     def write(self, obj_name: str, data: bytes, *, expect: Expect = ANY) -> Version:
-        return self.below.write(obj_name, self._envelope.seal(obj_name, bytes(data)), expect=expect)
+        return self.below.write(
+            obj_name, self._envelope.seal(check_object_name(obj_name), bytes(data)), expect=expect
+        )
 
     def remove(self, obj_name: str, *, expect: RemoveExpect = ANY) -> None:
         self.below.remove(obj_name, expect=expect)
