@@ -464,7 +464,7 @@ def test_an_anonymous_client_needs_none_and_signs_nothing(told: Answering) -> No
     told.will(200, "<body>", ETag='"v"')
     store = opened(told.endpoint, key=None, secret=None, token=None, anon=True)
     assert store.read("x").data == b"<body>"
-    assert told.signed == [False]
+    assert told.signatures == [""]
 
 
 def test_a_secret_is_nowhere_to_be_seen(told: Answering) -> None:

@@ -37,8 +37,10 @@ _HEADERS: Final = {
 _QUERY: Final = {"Prefix": "prefix", "MaxKeys": "max-keys", "ContinuationToken": "continuation-token"}
 # Of the SDK's headers, those that are the same in every request of a kind.
 _CONSTANT: Final = ("User-Agent", "x-amz-checksum-mode")
-# And those that are another in each, or which a single attempt has no use for.
-_VARYING: Final = frozenset({"x-amz-date", "amz-sdk-invocation-id", "amz-sdk-request"})
+# Those that are another in each,
+_VARYING: Final = frozenset({"x-amz-date", "x-amz-security-token"})
+# and those that tell attempts apart, which a single one has no use for.
+_ATTEMPTS: Final = frozenset({"amz-sdk-invocation-id", "amz-sdk-request"})
 # After these the SDK goes elsewhere, or signs otherwise, and remembers it.
 _LESSONS: Final = frozenset({301, 302, 307, 308, 400})
 # aiohttp warns of more bytes in one piece; the SDK reads them from a stream, in a thread.
@@ -212,7 +214,7 @@ def _target(operation: str, params: Mapping[str, Any]) -> str:
 
 
 def _words(request: Any) -> object:
-    """What a request says that must not differ; the signature cannot be the same."""
+    """What a request says that must not differ, be it signed at another time or by renewed credentials."""
     headers = {name.lower(): _text(value) for name, value in request.headers.items()}
     signed = headers.pop("authorization", "").partition("Signature=")[0]
     url = urlsplit(request.url)
@@ -220,8 +222,9 @@ def _words(request: Any) -> object:
         request.method,
         url._replace(query=""),
         sorted(parse_qsl(url.query, keep_blank_values=True)),
-        {name: value for name, value in headers.items() if name not in _VARYING},
-        signed,
+        {name: name in _VARYING or value for name, value in headers.items() if name not in _ATTEMPTS},
+        # Algorithm, region, service, and the names of the headers.
+        (signed.partition(" ")[0], *signed.split("/")[-3:]),
     )
 
 
