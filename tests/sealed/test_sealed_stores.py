@@ -2,6 +2,7 @@
 
 import json
 import pickle
+from collections.abc import Callable
 
 import pytest
 import zstandard
@@ -77,13 +78,14 @@ def test_every_place_that_takes_a_url_takes_the_options(task: str, query: str) -
 def test_a_wrong_key_names_the_right_one_and_changes_nothing(task: str) -> None:
     before = stored(task)
     io = open_task_io(task, key=[NEW, OTHER])
-    for attempt in (
+    attempts: list[Callable[[], object]] = [
         lambda: TaskStore(io).get(TASK),
         lambda: engine_for(io).bind(),
-        lambda: CheckMate.load(io, TASK),
+        lambda: CheckMate[Step, int].load(io, TASK),
         lambda: TaskStore(io).unlock("held"),
         lambda: io.read(MANIFEST),
-    ):
+    ]
+    for attempt in attempts:
         with pytest.raises(SealedObjectException, match=id_of(OLD)) as caught:
             attempt()
         assert f"{id_of(NEW)}, {id_of(OTHER)}" in str(caught.value)

@@ -131,15 +131,20 @@ def reseal_tasks(
     found = {
         task_id: infos for task_id, infos in _by_task(store).items() if wanted is None or task_id in wanted
     }
-    done = {task_id: _missing(store, task_id) for task_id in (wanted or set()) - found.keys()}
+    done: dict[str, ResealedTask] = {}
+
+    def note(task: ResealedTask) -> None:
+        done[task.task_id] = task
+        if on_task:
+            on_task(task)
+
+    for task_id in sorted((wanted or set()) - found.keys()):
+        note(_missing(store, task_id))
     with ThreadPoolExecutor(concurrency) as pool:
         running = [pool.submit(_TaskReseal(store, task_id, infos).run) for task_id, infos in found.items()]
         try:
             for future in as_completed(running):
-                task = future.result()
-                done[task.task_id] = task
-                if on_task:
-                    on_task(task)
+                note(future.result())
         finally:
             for future in running:
                 future.cancel()
