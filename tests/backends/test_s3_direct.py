@@ -83,19 +83,29 @@ def test_the_sdk_makes_the_first_request_of_each_kind_and_no_other(
     server: Moto, options: dict[str, Any]
 ) -> None:
     store = opened(server.endpoint, **options)
-    made = of_the_sdk(store)
+    made, heard = of_the_sdk(store), 0
+
+    def hear(**_: object) -> None:
+        nonlocal heard
+        heard += 1
+
+    store._connected().s3.meta.events.register("after-call.s3", hear)
     server.requests.clear()
     some_of_each(store, times=3)
     assert made == dict.fromkeys(EACH, 1)
-    assert len(server.requests) == 3 * 6
+    assert heard == len(server.requests) == 3 * 6, "its stock of retries is filled by successes"
 
 
 @pytest.mark.parametrize(
     "config",
-    [{"s3": {"payload_signing_enabled": False}}, {"signature_version": "s3"}],
-    ids=["unsigned bodies", "another signature"],
+    [
+        {"s3": {"payload_signing_enabled": False}},
+        {"signature_version": "s3"},
+        {"retries": {"mode": "adaptive", "total_max_attempts": 1}},
+    ],
+    ids=["unsigned bodies", "another signature", "a limited rate"],
 )
-def test_what_the_sdk_says_otherwise_it_says_itself(server: Moto, config: dict[str, Any]) -> None:
+def test_what_the_sdk_does_otherwise_it_does_itself(server: Moto, config: dict[str, Any]) -> None:
     store = opened(server.endpoint, {**ONCE, **config})
     made = of_the_sdk(store)
     server.requests.clear()

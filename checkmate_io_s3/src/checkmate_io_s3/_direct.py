@@ -137,6 +137,7 @@ class Requests:
             return await self._send_by_sdk(operation, params, exc)
         reply = _understood(operation, response, await response.content)
         if reply is not None:
+            await self._tell(operation, response, reply)
             return reply
         if response.status_code in _LESSONS:
             self._kinds[operation] = None
@@ -152,6 +153,14 @@ class Requests:
         finally:
             _answers.reset(before)
         return reply
+
+    async def _tell(self, operation: str, response: Any, reply: Reply) -> None:
+        # How often the SDK may ask again is a stock, which failures use up and successes fill.
+        name = self.client.meta.method_to_api_mapping[operation]
+        model = self.client.meta.service_model.operation_model(name)
+        await self.client.meta.events.emit(
+            f"after-call.s3.{name}", http_response=response, parsed=reply, model=model, context={}
+        )
 
     async def _made(self, operation: str, params: Mapping[str, Any]) -> _Request | None:
         """The request, or None where the SDK is to make it. What it cannot do it says itself, and better."""
@@ -174,6 +183,9 @@ class Requests:
         made = unsent.request
         # The SDK's to make, unless what follows comes to the same.
         self._kinds[operation] = None
+        if (self.client.meta.config.retries or {}).get("mode") == "adaptive":
+            # It holds requests back before they are sent.
+            return
         signing = None
         if "Authorization" in made.headers:
             context = made.context["signing"]
