@@ -1,5 +1,6 @@
 """The engine of CheckMate. Applications import from `checkmate`, backends from here."""
 
+from checkmate_core.artifacts import ArtifactRef
 from checkmate_core.checkmate import CheckMate
 from checkmate_core.copying import CopyReport, copy_tasks
 from checkmate_core.engine import CheckMateEngine
@@ -42,6 +43,7 @@ __all__ = [
     "INACTIVE_STATES",
     "LOCK_EXTENSION",
     "STAGE_NAME_MAX_LENGTH",
+    "ArtifactRef",
     "BaseStage",
     "BaseStageState",
     "BindException",

@@ -2,7 +2,7 @@
 
     <task_id>/task.json                  the manifest
     <task_id>/stages/000-<stage>.json    one per stage
-    <task_id>/artifacts/<sha256>         large values
+    <task_id>/artifacts/<life>-<sha256>  large values, or parts of them; with .json: which parts one has
     _locks/<task_id>.lock                the bind lock
     _probe/<uuid>                        of a probe of the store, while it lasts; no task's
 
@@ -23,6 +23,7 @@ LOCKS_PREFIX: Final = "_locks/"
 PROBE_PREFIX: Final = "_probe/"
 MANIFEST_NAME: Final = "task.json"
 
+_ARTIFACT = re.compile(r"[^/]+/artifacts/(?P<life>[0-9]+)-[0-9a-f]{64}(\.json)?", re.ASCII)
 _TASK_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}", re.ASCII)
 # Leaves room within 255 bytes for the index, the dashes, the digest and the extension.
 _ESCAPED_MAX = 200
@@ -66,6 +67,26 @@ def stage_object_name(task_id: str, index: int, stage_name: str) -> str:
         stem = re.sub(r"%[0-9A-F]?$", "", escaped[: _ESCAPED_MAX - _DIGEST_LENGTH])
         escaped = f"{stem}-{digest}"
     return f"{task_id}/stages/{index:03d}-{escaped}.json"
+
+
+def artifact_object_name(task_id: str, base_epoch: int, sha256: str) -> str:
+    """Name of an object that holds a large value, or a part of one, by its content.
+
+    It begins with the life of the task, so that whoever still removes an earlier life has no name of
+    this one in hand: equal content would otherwise have equal names.
+    """
+    return f"{task_id}/artifacts/{base_epoch}-{sha256}"
+
+
+def artifact_index_name(task_id: str, base_epoch: int, sha256: str) -> str:
+    """Name of the object that says which parts a large value is made of, by the value's content."""
+    return f"{artifact_object_name(task_id, base_epoch, sha256)}.json"
+
+
+def artifact_life(obj_name: str) -> int | None:
+    """The life of the task that an object of an artifact belongs to; None for any other object."""
+    found = _ARTIFACT.fullmatch(obj_name)
+    return int(found["life"]) if found else None
 
 
 def lock_object_name(task_id: str) -> str:

@@ -11,6 +11,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 from pydantic import BaseModel, ConfigDict, Field, InstanceOf, PrivateAttr, field_validator
 from pydantic_core import PydanticSerializationError
 
+from checkmate_core.artifacts import ArtifactPlace, TaskArtifacts
 from checkmate_core.copyable_lock import CopyableLock
 from checkmate_core.errors import InvalidStateException, TaskEngineException
 from checkmate_core.layout import STAGE_NAME_MAX_LENGTH, stage_object_name
@@ -129,6 +130,23 @@ class BaseStage(BaseModel, ABC, Generic[STAGE_STATE]):
             )
         engine: CheckMateEngine[Any, Any] = self.volatile_engine_ref
         return engine
+
+    @property
+    def artifacts(self) -> TaskArtifacts:
+        """Large values of the task: ``self.state.vectors = self.artifacts.put("vectors", array)``.
+
+        Raises:
+            TaskEngineException: The stage is not bound.
+        """
+        engine = self.engine
+        return TaskArtifacts(
+            ArtifactPlace(
+                io=engine.io,
+                task_id=engine.task_id,
+                base_epoch=engine.session.journal.manifest.base_epoch,
+                check_held=engine.check_alive,
+            )
+        )
 
     @property
     def status(self) -> StageStatus:
