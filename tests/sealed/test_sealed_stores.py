@@ -3,6 +3,7 @@
 import json
 import pickle
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import zstandard
@@ -285,6 +286,13 @@ def test_an_option_that_cannot_be_is_refused(url: str, query: str, said: str) ->
     with pytest.raises(UnsupportedBackendException, match=said) as caught:
         open_task_io(url + query)
     assert not holds_a_key(caught.value)
+
+
+@pytest.mark.parametrize("query", ["?key=env:OUR_KEY", "?compress=zstd&key=x", "?x=1&allow_plain=true"])
+def test_a_path_with_a_query_is_not_taken_for_the_name_of_a_plain_store(query: str, tmp_path: Path) -> None:
+    with pytest.raises(UnsupportedBackendException, match="is a plain path, which has no options"):
+        open_task_io(f"{tmp_path}/jobs{query}")
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("options", [{"compress": "zstd"}, {"key": "env:X"}, {"key": OLD}])
