@@ -5,7 +5,7 @@
     1 byte    flags: 1 compressed by zstd, 2 encrypted by AES-256-GCM
     8 bytes   id of the key                                               } if it is
     12 bytes  nonce                                                       } encrypted
-    4 bytes   CRC-32 of all above, so that damage is told from a wrong key
+    4 bytes   CRC-32 of all above, so that damage is told from a wrong key; unless it is encrypted, of the rest, too
     the rest  the body: compressed, then encrypted, its tag of 16 bytes at the end
 
 Header and name of the object are associated data: neither can be changed, nor the object be put under
@@ -65,13 +65,15 @@ class Envelope:
         """
         flags, body = 0, data
         if self._compress:
-            packed = zstandard.ZstdCompressor(write_checksum=True).compress(data)
+            packed = zstandard.ZstdCompressor().compress(data)
             if len(packed) < len(data) <= _limit(packed):
                 flags, body = COMPRESSED, packed
         if self.keys is None:
-            return _with_crc(_START.pack(MAGIC, FORMAT, flags)) + body
+            header = _START.pack(MAGIC, FORMAT, flags)
+            return header + _crc(header, body) + body
         key, nonce = self.keys.newest, os.urandom(_NONCE_SIZE)
-        header = _with_crc(_START.pack(MAGIC, FORMAT, flags | ENCRYPTED) + _KEY_PART.pack(key.id, nonce))
+        header = _START.pack(MAGIC, FORMAT, flags | ENCRYPTED) + _KEY_PART.pack(key.id, nonce)
+        header += _crc(header)
         try:
             return header + key.encrypt(nonce, body, header + obj_name.encode())
         except OverflowError as exc:
@@ -138,8 +140,8 @@ class Envelope:
             ) from exc
 
 
-def _with_crc(header: bytes) -> bytes:
-    return header + _CRC.pack(zlib.crc32(header))
+def _crc(header: bytes, body: bytes = b"") -> bytes:
+    return _CRC.pack(zlib.crc32(body, zlib.crc32(header)))
 
 
 def _read_header(data: bytes, url: str) -> _Header | None:
@@ -157,12 +159,13 @@ def _read_header(data: bytes, url: str) -> _Header | None:
         if flags & ENCRYPTED:
             key_id, nonce = _KEY_PART.unpack_from(data, size)
             size += _KEY_PART.size
-        (crc,) = _CRC.unpack_from(data, size)
     except struct.error as exc:
         raise _damaged(url, "is cut off within its header") from exc
-    if crc != zlib.crc32(data[:size]):
-        raise _damaged(url, "has a damaged header: its checksum is wrong")
-    return _Header(flags, key_id, nonce, size + _CRC.size)
+    end = size + _CRC.size
+    # What is encrypted has a better checksum of its own.
+    if data[size:end] != _crc(data[:size], b"" if flags & ENCRYPTED else data[end:]):
+        raise _damaged(url, "was changed or cut off: its checksum is wrong,")
+    return _Header(flags, key_id, nonce, end)
 
 
 def _unpack(body: bytes, url: str) -> bytes:
