@@ -7,7 +7,7 @@
     python3 dev.py check              lint, formatting, types, import contracts
     python3 dev.py lock [ARG ...]     write dev.txt again (--upgrade: newest versions; it keeps them otherwise)
 
-The first use makes .venv, installs dev.txt and the six distributions into it, and Azurite beside it; later
+The first use makes .venv, installs dev.txt and the seven distributions into it, and Azurite beside it; later
 ones do so only when dev.txt or a pyproject.toml has changed.
 """
 
@@ -29,7 +29,13 @@ if sys.version_info < (3, 11):
     )
 
 ROOT = Path(__file__).resolve().parent
-BACKENDS = ("checkmate_io_fsspec", "checkmate_io_s3", "checkmate_io_gcs", "checkmate_io_azure")
+BACKENDS = (
+    "checkmate_io_fsspec",
+    "checkmate_io_s3",
+    "checkmate_io_gcs",
+    "checkmate_io_azure",
+    "checkmate_io_sealed",
+)
 DISTRIBUTIONS = (".", "checkmate_core", *BACKENDS)
 PYPROJECTS = tuple(ROOT / name / "pyproject.toml" for name in DISTRIBUTIONS)
 SCRIPTS = "Scripts" if os.name == "nt" else "bin"

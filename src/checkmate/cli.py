@@ -1,4 +1,4 @@
-"""The command line: `checkmate copy | demo | doctor | ls | show | dump | unlock | version`.
+"""The command line: `checkmate copy | demo | doctor | reseal | ls | show | dump | unlock | version`.
 
 Exit codes: 0 done, 1 any other error, 2 wrong usage, 3 no such task, 4 locked or lost to another
 owner, 5 the store failed or may not hold locks, 6 the stored task does not fit. Results go to stdout,
@@ -20,6 +20,7 @@ _LAZY = {
     "copy": ("checkmate.copy", "copy"),
     "demo": ("checkmate.demo", "demo"),
     "doctor": ("checkmate.doctor", "doctor"),
+    "reseal": ("checkmate.reseal", "reseal"),
 }
 
 

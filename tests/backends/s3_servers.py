@@ -59,13 +59,13 @@ class Answering:
     Attributes:
         answers: Status, S3 error code (None for no body) and further headers.
         requests: Method and path of each request.
-        signed: Whether each request was signed.
+        signatures: The ``Authorization`` of each request; empty where it was not signed.
     """
 
     def __init__(self) -> None:
         self.answers: list[tuple[int, str | None, dict[str, str]]] = []
         self.requests: list[str] = []
-        self.signed: list[bool] = []
+        self.signatures: list[str] = []
         self.endpoint = ""
 
     def will(self, status: int, code: str | None = None, **headers: str) -> None:
@@ -92,7 +92,7 @@ def answering() -> Iterator[Answering]:
         def answer(self) -> None:
             self.rfile.read(int(self.headers.get("Content-Length") or 0))
             state.requests.append(f"{self.command} {self.path}")
-            state.signed.append("Authorization" in self.headers)
+            state.signatures.append(self.headers.get("Authorization", ""))
             status, code, headers = state.answers.pop(0) if len(state.answers) > 1 else state.answers[0]
             body = state.body(code)
             self.send_response_only(status)  # no Date but the test's

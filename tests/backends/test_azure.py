@@ -1,10 +1,7 @@
-"""What is particular to `az://`: URLs, requests, answers, credentials, forks, threads and loops."""
+"""What is particular to `az://`: URLs, requests, answers, credentials."""
 
-import asyncio
-import copy
 import gc
 import logging
-import pickle
 import socket
 import threading
 import traceback
@@ -48,7 +45,7 @@ from tests.backends.azure_servers import (
     recorded,
     secure_azurite,
 )
-from tests.backends.processes import script, scripts
+from tests.backends.processes import script
 
 SIGNATURE = "verysecretsignature%3D"
 SAS = f"sv=2024-08-04&ss=b&srt=co&sp=rwdlac&se=2099-01-01T00%3A00%3A00Z&sig={SIGNATURE}"
@@ -852,150 +849,20 @@ def test_what_is_stored_holds_no_secret(server: Recorded, store: AzureTaskIO) ->
         assert KEY not in str(dict(properties))
 
 
-# Threads, loops, processes
+# The ends of clients
 
 
-def test_32_threads_share_one_client(store: AzureTaskIO, monkeypatch: pytest.MonkeyPatch) -> None:
-    made = []
-    real = AzureTaskIO._make_filesystem
-    monkeypatch.setattr(AzureTaskIO, "_make_filesystem", lambda self: made.append(1) or real(self))  # type: ignore[func-returns-value]
-    start = threading.Barrier(32)
-    failures: list[BaseException] = []
-    won: list[int] = []
-
-    def work(n: int) -> None:
-        try:
-            start.wait()
-            store.write(f"own/{n}", b"%d" % n)
-            assert store.read(f"own/{n}").data == b"%d" % n
-            try:
-                store.write("shared", b"%d" % n, expect=ABSENT)
-                won.append(n)
-            except VersionConflictException:
-                pass
-        except BaseException as exc:
-            failures.append(exc)
-
-    threads = [threading.Thread(target=work, args=(n,)) for n in range(32)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert failures == []
-    assert len(won) == 1
-    assert len(made) == 1
-    assert len(store.read_many([f"own/{n}" for n in range(40)])) == 32
-
-
-def test_it_works_where_a_loop_is_running(store: AzureTaskIO) -> None:
-    async def work() -> bytes:
-        store.write("x", b"1")
-        await asyncio.gather(*(asyncio.to_thread(store.write, f"y{n}", b"1") for n in range(4)))
-        return store.read("x").data
-
-    assert asyncio.run(work()) == b"1"
-
-
-def test_a_copy_or_pickle_has_a_client_of_its_own(store: AzureTaskIO) -> None:
-    store.write("x", b"1")
-    for other in (copy.copy(store), copy.deepcopy(store), pickle.loads(pickle.dumps(store))):
-        assert other._filesystem is None
-        assert other.read("x").data == b"1"
-        assert other.base_url == store.base_url
-
-
-OPEN = """
-import gc, os, sys, threading
-from checkmate_core.errors import *
-from checkmate_core.types import *
+def test_the_default_credential_ends_in_silence() -> None:
+    source = """
+import logging, os
+from checkmate_core.errors import StorageUnavailableException
 from checkmate_io_azure.azure import AzureTaskIO
-store = AzureTaskIO.from_base_url(sys.argv[1], connection_string=sys.argv[2])
-def say(*words): print(*words, flush=True)
-def hear(): return sys.stdin.readline().strip()
-"""
-
-
-def test_a_forked_child_has_a_client_of_its_own(server: Recorded, store: AzureTaskIO) -> None:
-    source = """
-store.write("parent", b"1")
-busy = True
-def work():
-    while busy: store.write(f"busy", b"1")
-threads = [threading.Thread(target=work) for _ in range(4)]
-for thread in threads: thread.start()
-for n in range(5):
-    if os.fork() == 0:
-        store.write(f"child/{n}", b"1")
-        assert store.read("parent").data == b"1"
-        os._exit(0)
-    say(os.wait()[1])
-busy = False
-for thread in threads: thread.join()
-# A child that ends as any process does, its parent's client still in its memory.
-if os.fork() == 0:
-    store.write("child/exit", b"1")
-    sys.exit(0)
-say(os.wait()[1])
-if os.fork() == 0: sys.exit(0)
-say(os.wait()[1])
-# And one that collects it.
-if os.fork() == 0:
-    del store
-    gc.collect()
-    sys.exit(0)
-say(os.wait()[1])
-say(store.read("parent").data)
-"""
-    with script(OPEN + source, store.base_url, connection_string(server.endpoint)) as parent:
-        assert [parent.hear() for _ in range(9)] == ["0"] * 8 + ["b'1'"]
-        assert parent.end() == ""
-    assert len(list(store.list("child/"))) == 6
-
-
-def test_the_interpreter_ends_in_silence(server: Recorded, store: AzureTaskIO) -> None:
-    source = """
-store.write("x", b"1"); list(store.list()); store.read_many(["x", "y"])
-for n in range(3):
-    AzureTaskIO.from_base_url(sys.argv[1], connection_string=sys.argv[2]).read("x")
-    gc.collect()
+# Without a handler of the test's, what the SDK logs of it would go to stderr.
+logging.disable()
 os.environ["AZURE_TOKEN_CREDENTIALS"] = "EnvironmentCredential"
-default = AzureTaskIO.from_base_url(sys.argv[1], account_name="nobody")
-try: default.read("x")
+try: AzureTaskIO.from_base_url("az://tasks/jobs", account_name="nobody").read("x")
 except StorageUnavailableException: pass
 else: raise AssertionError
-import asyncio
-async def within_a_loop_of_the_user():
-    other = AzureTaskIO.from_base_url(sys.argv[1], connection_string=sys.argv[2])
-    other.read("x")
-    del other
-    gc.collect()
-    assert len(asyncio.all_tasks()) == 1
-asyncio.run(within_a_loop_of_the_user())
 """
-    # Without a handler of the test's, what the SDK logs of its default credential would go to stderr.
-    with script(
-        "import logging; logging.disable()\n" + OPEN + source,
-        store.base_url,
-        connection_string(server.endpoint),
-    ) as other:
+    with script(source) as other:
         assert other.end() == ""
-
-
-def test_of_processes_that_race_one_wins(server: Recorded, store: AzureTaskIO) -> None:
-    source = """
-for _ in range(10):
-    first = hear()
-    try: say(store.write("x", os.urandom(100), expect=ABSENT if first == "ABSENT" else Version(first)))
-    except VersionConflictException: say("lost")
-"""
-    with scripts(OPEN + source, store.base_url, connection_string(server.endpoint), count=4) as contenders:
-        version = "ABSENT"
-        for _ in range(10):
-            for contender in contenders:
-                contender.tell(version)
-            winners = {contender.hear() for contender in contenders} - {"lost"}
-            assert len(winners) == 1
-            version = winners.pop()
-            assert store.read("x").version == version
-        for contender in contenders:
-            assert contender.end() == ""

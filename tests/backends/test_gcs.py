@@ -1,10 +1,7 @@
-"""What is particular to `gs://`: requests, answers, the rate limit, credentials, forks, threads and loops."""
+"""What is particular to `gs://`: requests, answers, the rate limit, credentials."""
 
-import asyncio
-import copy
 import gc
 import json
-import pickle
 import re
 import socket
 import threading
@@ -39,7 +36,6 @@ from checkmate_core.io.registry import open_task_io
 from checkmate_core.types import ABSENT, Version
 from checkmate_io_gcs.gcs import GCSTaskIO
 from tests.backends.gcs_servers import Answering, answering
-from tests.backends.processes import script, scripts
 
 TOKEN = "ya29.verysecrettoken"
 
@@ -854,124 +850,13 @@ def test_a_secret_is_nowhere_to_be_seen(told: Answering) -> None:
     assert not any(TOKEN in text for text in shown)
 
 
-# Threads, loops, processes
-
-
-def test_32_threads_share_one_client(store: GCSTaskIO, monkeypatch: pytest.MonkeyPatch) -> None:
-    made = []
-    real = GCSTaskIO._make_filesystem
-    monkeypatch.setattr(GCSTaskIO, "_make_filesystem", lambda self: made.append(1) or real(self))  # type: ignore[func-returns-value]
-    start = threading.Barrier(32)
-    failures: list[BaseException] = []
-    won: list[int] = []
-
-    def work(n: int) -> None:
-        try:
-            start.wait()
-            store.write(f"own/{n}", b"%d" % n)
-            assert store.read(f"own/{n}").data == b"%d" % n
-            try:
-                store.write("shared", b"%d" % n, expect=ABSENT)
-                won.append(n)
-            except VersionConflictException:
-                pass
-        except BaseException as exc:
-            failures.append(exc)
-
-    threads = [threading.Thread(target=work, args=(n,)) for n in range(32)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert failures == []
-    assert len(won) == 1
-    assert len(made) == 1
-    assert len(store.read_many([f"own/{n}" for n in range(40)])) == 32
-
-
-def test_it_works_where_a_loop_is_running(store: GCSTaskIO) -> None:
-    async def work() -> bytes:
-        store.write("x", b"1")
-        await asyncio.gather(*(asyncio.to_thread(store.write, f"y{n}", b"1") for n in range(4)))
-        return store.read("x").data
-
-    assert asyncio.run(work()) == b"1"
-
-
-def test_a_copy_or_pickle_has_a_client_of_its_own(store: GCSTaskIO) -> None:
-    store.write("x", b"1")
-    for other in (copy.copy(store), copy.deepcopy(store), pickle.loads(pickle.dumps(store))):
-        assert other._filesystem is None
-        assert other.read("x").data == b"1"
-        assert other.base_url == store.base_url
+# Keys and clients
 
 
 def test_keys_are_quoted_whole(store: GCSTaskIO, emulated: list[str]) -> None:
     store.write("a b/ü%2F?#&+", b"1")
     store.read("a b/ü%2F?#&+")
     assert emulated[-1].partition("/o/")[2] == quote("tasks/a b/ü%2F?#&+", safe="") + "?alt=media"
-
-
-OPEN = """
-import os, sys, threading
-from checkmate_core.errors import *
-from checkmate_core.types import *
-from checkmate_io_gcs.gcs import GCSTaskIO
-store = GCSTaskIO.from_base_url(sys.argv[1], endpoint_url=sys.argv[2])
-def say(*words): print(*words, flush=True)
-def hear(): return sys.stdin.readline().strip()
-"""
-
-
-def test_a_forked_child_has_a_client_of_its_own(store: GCSTaskIO, checkmate_gcs_server: str) -> None:
-    source = """
-store.write("parent", b"1")
-busy = True
-def work():
-    while busy: store.write(f"busy", b"1")
-threads = [threading.Thread(target=work) for _ in range(4)]
-for thread in threads: thread.start()
-for n in range(5):
-    if os.fork() == 0:
-        store.write(f"child/{n}", b"1")
-        assert store.read("parent").data == b"1"
-        os._exit(0)
-    say(os.wait()[1])
-busy = False
-for thread in threads: thread.join()
-# A child that ends as any process does, its parent's client still in its memory.
-if os.fork() == 0:
-    store.write("child/exit", b"1")
-    sys.exit(0)
-say(os.wait()[1])
-if os.fork() == 0: sys.exit(0)
-say(os.wait()[1])
-say(store.read("parent").data)
-"""
-    with script(OPEN + source, store.base_url, checkmate_gcs_server) as parent:
-        assert [parent.hear() for _ in range(8)] == ["0"] * 7 + ["b'1'"]
-        assert parent.end() == ""
-    assert len(list(store.list("child/"))) == 6
-
-
-def test_the_interpreter_ends_in_silence(store: GCSTaskIO, checkmate_gcs_server: str) -> None:
-    source = """
-import gc
-store.write("x", b"1"); list(store.list()); store.read_many(["x", "y"])
-for n in range(3):
-    GCSTaskIO.from_base_url(sys.argv[1], endpoint_url=sys.argv[2]).read("x")
-    gc.collect()
-import asyncio
-async def within_a_loop_of_the_user():
-    other = GCSTaskIO.from_base_url(sys.argv[1], endpoint_url=sys.argv[2])
-    other.read("x")
-    del other
-    gc.collect()
-    assert len(asyncio.all_tasks()) == 1
-asyncio.run(within_a_loop_of_the_user())
-"""
-    with script(OPEN + source, store.base_url, checkmate_gcs_server) as other:
-        assert other.end() == ""
 
 
 def test_a_client_that_is_given_up_closes_its_connections(told: Answering) -> None:
@@ -983,23 +868,3 @@ def test_a_client_that_is_given_up_closes_its_connections(told: Answering) -> No
     store._filesystem = None
     gc.collect()
     assert session.closed
-
-
-def test_of_processes_that_race_one_wins(store: GCSTaskIO, checkmate_gcs_server: str) -> None:
-    source = """
-for _ in range(10):
-    first = hear()
-    try: say(store.write("x", os.urandom(100), expect=ABSENT if first == "ABSENT" else Version(first)))
-    except VersionConflictException: say("lost")
-"""
-    with scripts(OPEN + source, store.base_url, checkmate_gcs_server, count=4) as contenders:
-        version = "ABSENT"
-        for _ in range(10):
-            for contender in contenders:
-                contender.tell(version)
-            winners = {contender.hear() for contender in contenders} - {"lost"}
-            assert len(winners) == 1
-            version = winners.pop()
-            assert store.read("x").version == version
-        for contender in contenders:
-            assert contender.end() == ""

@@ -6,8 +6,25 @@ import sys
 
 import pytest
 
-BACKENDS = ("checkmate_io_fsspec", "checkmate_io_s3", "checkmate_io_gcs", "checkmate_io_azure")
-SDKS = ("fsspec", "s3fs", "gcsfs", "adlfs", "aiobotocore", "botocore", "boto3", "aiohttp")
+BACKENDS = (
+    "checkmate_io_fsspec",
+    "checkmate_io_s3",
+    "checkmate_io_gcs",
+    "checkmate_io_azure",
+    "checkmate_io_sealed",
+)
+SDKS = (
+    "fsspec",
+    "s3fs",
+    "gcsfs",
+    "adlfs",
+    "aiobotocore",
+    "botocore",
+    "boto3",
+    "aiohttp",
+    "cryptography",
+    "zstandard",
+)
 CLI = ("click", "rich", "checkmate.cli")
 
 

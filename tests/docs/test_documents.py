@@ -52,6 +52,7 @@ def test_the_readme_example_is_as_short_as_announced() -> None:
         "docs/writing-stages.md",
         "docs/stores.md",
         "docs/ownership.md",
+        "docs/sealed-stores.md",
         "docs/testing.md",
         "docs/writing-a-backend.md",
     ],

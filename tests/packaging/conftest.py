@@ -33,6 +33,7 @@ DISTRIBUTIONS = (
     Distribution("checkmate-io-s3", "checkmate_io_s3", ROOT / "checkmate_io_s3"),
     Distribution("checkmate-io-gcs", "checkmate_io_gcs", ROOT / "checkmate_io_gcs"),
     Distribution("checkmate-io-azure", "checkmate_io_azure", ROOT / "checkmate_io_azure"),
+    Distribution("checkmate-io-sealed", "checkmate_io_sealed", ROOT / "checkmate_io_sealed"),
 )
 
 
@@ -70,7 +71,7 @@ def each_built(request: pytest.FixtureRequest, built: dict[str, Built]) -> Built
 
 @pytest.fixture(scope="session")
 def wheelhouse(built: dict[str, Built]) -> Path:
-    """A folder that holds our four wheels and nothing else."""
+    """A folder that holds our wheels and nothing else."""
     return built["checkmate"].wheel.parent
 
 

@@ -1,5 +1,6 @@
 """The engine of CheckMate. Applications import from `checkmate`, backends from here."""
 
+from checkmate_core.artifacts import ArtifactRef
 from checkmate_core.checkmate import CheckMate
 from checkmate_core.copying import CopyReport, copy_tasks
 from checkmate_core.engine import CheckMateEngine
@@ -13,6 +14,7 @@ from checkmate_core.errors import (
     LockLostException,
     MissingStateException,
     PersistenceDataNotFoundException,
+    SealedObjectException,
     StageFailedException,
     StageTimeoutException,
     StorageUnavailableException,
@@ -47,6 +49,7 @@ __all__ = [
     "INACTIVE_STATES",
     "LOCK_EXTENSION",
     "STAGE_NAME_MAX_LENGTH",
+    "ArtifactRef",
     "BaseStage",
     "BaseStageState",
     "BindException",
@@ -67,6 +70,7 @@ __all__ = [
     "PersistenceDataNotFoundException",
     "Progress",
     "RetryPolicy",
+    "SealedObjectException",
     "StageEvent",
     "StageFailedException",
     "StageStateHistoryEntry",

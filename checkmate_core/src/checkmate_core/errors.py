@@ -17,6 +17,7 @@
         ├── PersistenceDataNotFoundException   no such object, no such task
         ├── VersionConflictException           a conditional write found another version
         ├── CorruptObjectException             an object that cannot be read as what it should be
+        │   └── SealedObjectException          sealed with none of the keys given, or not sealed though it must be
         ├── UnsupportedBackendException        no backend for the URL, or one that cannot do what is asked
         └── StorageUnavailableException        unreachable, refused or overloaded
 
@@ -94,6 +95,13 @@ class VersionConflictException(TaskIOException):
 
 class CorruptObjectException(TaskIOException):
     """An object is there but cannot be read as what it should be."""
+
+
+class SealedObjectException(CorruptObjectException):
+    """An object is sealed and none of the keys given opens it, or is not sealed where a key is given.
+
+    The object itself may be sound: nothing may be written over it, as may be over a damaged one.
+    """
 
 
 class UnsupportedBackendException(TaskIOException):

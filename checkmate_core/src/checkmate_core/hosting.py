@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import Any, Literal, cast
 
+from checkmate_core.artifacts import ArtifactPlace
 from checkmate_core.attempt import RunningAttempt
 from checkmate_core.clock import Clock
 from checkmate_core.errors import IncompatibleTaskException, InvalidTransitionException, TaskEngineException
@@ -232,6 +233,16 @@ class StageHost(TaskInspection[STAGE, STAGE_RESULT]):
             self._attempt.check()
         else:
             self.check_alive()
+
+    @property
+    def artifact_place(self) -> ArtifactPlace:
+        """Where the task's artifacts are. For `BaseStage.artifacts`."""
+        return ArtifactPlace(
+            io=self.io,
+            task_id=self.task_id,
+            base_epoch=self.session.journal.manifest.base_epoch,
+            check_held=self.check_alive,
+        )
 
     @property
     def cancel_requested(self) -> bool:

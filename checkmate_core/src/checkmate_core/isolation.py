@@ -17,9 +17,12 @@ from multiprocessing.connection import Connection
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any, Final
 
+from checkmate_core.artifacts import ArtifactPlace
 from checkmate_core.attempt import RunningAttempt
 from checkmate_core.clock import SYSTEM_CLOCK
 from checkmate_core.errors import BindException, TaskEngineException, TaskIOException
+from checkmate_core.io.memory import MemoryTaskIO
+from checkmate_core.io.protocol import TaskIO
 from checkmate_core.notes import Progress, StageNotes
 from checkmate_core.state import BaseStageState
 
@@ -75,7 +78,8 @@ def run_isolated(host: StageHost[Any, Any], stage: BaseStage[Any], previous: Bas
     attempt = host.attempt_of(stage)
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe()
-    facts = _Facts(host.task_id, host.fencing_token, stage.timeout)
+    place = host.artifact_place
+    facts = _Facts(host.task_id, host.fencing_token, place.io, place.base_epoch)
     try:
         cargo = pickle.dumps((stage, stage.notes, previous, facts))
     except Exception as exc:
@@ -161,7 +165,8 @@ class _Facts:
 
     task_id: str
     fencing_token: int | None
-    timeout: float | None
+    io: TaskIO
+    base_epoch: int
 
 
 class ChildEngine:
@@ -178,6 +183,7 @@ class ChildEngine:
         self.fencing_token = facts.fencing_token
         self.clock = SYSTEM_CLOCK
         self.cancel_requested = False
+        self._facts = facts
         self._pipe = pipe
         self._stage = stage
         self._answers: SimpleQueue[_Answer] = SimpleQueue()
@@ -185,6 +191,22 @@ class ChildEngine:
         # The time limit is the parent's to keep.
         self._attempt = RunningAttempt(self, stage, timeout=None, write_cost=0.0)
         threading.Thread(target=self._listen, name="checkmate-parent", daemon=True).start()
+
+    @property
+    def artifact_place(self) -> ArtifactPlace:
+        """Where the task's artifacts are.
+
+        Raises:
+            TaskEngineException: In the parent's memory, where this process cannot put them.
+        """
+        facts = self._facts
+        if isinstance(facts.io, MemoryTaskIO):
+            raise TaskEngineException(
+                f"task {facts.task_id} is kept in the memory of another process, so its isolated stages have no artifacts"
+            )
+        return ArtifactPlace(
+            io=facts.io, task_id=facts.task_id, base_epoch=facts.base_epoch, check_held=self.check_alive
+        )
 
     def attempt_of(self, stage: BaseStage[Any]) -> RunningAttempt:
         """The attempt."""

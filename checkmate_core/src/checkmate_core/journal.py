@@ -17,7 +17,7 @@ from checkmate_core.errors import (
 )
 from checkmate_core.io.cas import CasWriter
 from checkmate_core.io.protocol import TaskIO
-from checkmate_core.layout import cancel_object_name, manifest_name
+from checkmate_core.layout import artifact_life, cancel_object_name, manifest_name
 from checkmate_core.manifest import Manifest
 from checkmate_core.record import StageRecord
 from checkmate_core.status import StageStatus
@@ -185,11 +185,16 @@ class TaskJournal:
 
         To be asked before `bury`: whatever is listed later may belong to the next life.
         """
-        if self._is_conditional and Capability.REMOVE_IF not in self.io.capabilities:
-            return []
-        found = []
+        can_remove = not self._is_conditional or Capability.REMOVE_IF in self.io.capabilities
+        found: list[tuple[str, Version | None]] = []
         for info in self.io.list(f"{self.task_id}/"):
-            if info.name == manifest_name(self.task_id):
+            life = artifact_life(info.name)
+            if life is not None and life <= self.manifest.base_epoch:
+                # No later life writes under this name, so it goes on every store, and nothing large is
+                # read for its version.
+                found.append((info.name, None))
+                continue
+            if not can_remove or info.name == manifest_name(self.task_id):
                 continue
             version = info.version
             if version is None and self._is_conditional:
@@ -207,10 +212,7 @@ class TaskJournal:
         """
         for obj_name, version in doomed:
             self.check_held()
-            if version is None or not self._is_conditional:
-                self.io.remove(obj_name)
-            else:
-                self._writer.remove(obj_name, version)
+            self._writer.remove(obj_name, version if version is not None and self._is_conditional else ANY)
 
     def _check_claimable(self, obj_name: str, conflict: VersionConflictException) -> None:
         """Decide again after a conflict: return to write once more, or raise."""

@@ -2,7 +2,7 @@
 
     <task_id>/task.json                  the manifest
     <task_id>/stages/000-<stage>.json    one per stage
-    <task_id>/artifacts/<sha256>         large values
+    <task_id>/artifacts/<life>-<sha256>  large values, or parts of them; with .json: which parts one has
     <task_id>/cancel.json                a request to cancel the task
     <task_id>/signals/<event>.json       an event that the task has not taken yet
     _locks/<task_id>.lock                the bind lock
@@ -26,6 +26,7 @@ PROBE_PREFIX: Final = "_probe/"
 MANIFEST_NAME: Final = "task.json"
 EVENT_NAME_MAX_LENGTH: Final = 150
 
+_ARTIFACT = re.compile(r"[^/]+/artifacts/(?P<life>[0-9]+)-[0-9a-f]{64}(\.json)?", re.ASCII)
 _TASK_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}", re.ASCII)
 # Leaves room within 255 bytes for the index, the dashes, the digest and the extension.
 _ESCAPED_MAX = 200
@@ -86,6 +87,26 @@ def check_event_name(event: str) -> str:
 def signal_object_name(task_id: str, event: str) -> str:
     """Name of the object of an event that was sent; escaped and shortened like a stage's."""
     return f"{task_id}/signals/{_escape(event)}.json"
+
+
+def artifact_object_name(task_id: str, base_epoch: int, sha256: str) -> str:
+    """Name of an object that holds a large value, or a part of one, by its content.
+
+    It begins with the life of the task, so that whoever still removes an earlier life has no name of
+    this one in hand: equal content would otherwise have equal names.
+    """
+    return f"{task_id}/artifacts/{base_epoch}-{sha256}"
+
+
+def artifact_index_name(task_id: str, base_epoch: int, sha256: str) -> str:
+    """Name of the object that says which parts a large value is made of, by the value's content."""
+    return f"{artifact_object_name(task_id, base_epoch, sha256)}.json"
+
+
+def artifact_life(obj_name: str) -> int | None:
+    """The life of the task that an object of an artifact belongs to; None for any other object."""
+    found = _ARTIFACT.fullmatch(obj_name)
+    return int(found["life"]) if found else None
 
 
 def lock_object_name(task_id: str) -> str:

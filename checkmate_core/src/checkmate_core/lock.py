@@ -21,6 +21,7 @@ from checkmate_core.errors import (
     BindException,
     CorruptObjectException,
     PersistenceDataNotFoundException,
+    SealedObjectException,
     TaskEngineException,
     UnsupportedBackendException,
     VersionConflictException,
@@ -214,6 +215,7 @@ class BindLock:
 
         Raises:
             VersionConflictException: The lock changed meanwhile: look again.
+            SealedObjectException: It is sealed with another key than those given; nothing was changed.
         """
         try:
             stored = self.task_io.read(self.obj_name)
@@ -221,6 +223,8 @@ class BindLock:
             return None
         try:
             record = LockRecord.decode(stored.data, self._url)
+        except SealedObjectException:
+            raise
         except CorruptObjectException:
             _log.warning("%s could not be read; it is replaced", self._url)
             self._swap(released(self._new_record(epoch=0)), stored.version)

@@ -12,13 +12,18 @@ from checkmate_core.errors import (
     CorruptObjectException,
     IncompatibleTaskException,
     InvalidStateException,
+    SealedObjectException,
 )
+from checkmate_core.io.sealed_body import describe_seal
 from checkmate_core.notes import StageNotes
 from checkmate_core.state import STAGE_STATE, BaseStageState, StageStateHistoryEntry
 from checkmate_core.status import StageStatus
 from checkmate_core.version import __version__
 
 FORMAT: Final = 1
+
+MAX_STATE_BYTES: Final = 4 * 1024 * 1024
+"""What a state may be at most, as JSON. It is stored whole at every change of the stage's status."""
 
 DOCUMENT = TypeVar("DOCUMENT", bound="StoredDocument")
 
@@ -55,12 +60,15 @@ class StoredDocument(BaseModel):
 
         Raises:
             CorruptObjectException: They are not JSON, or not such a document.
+            SealedObjectException: They are sealed, and the store was opened without what opens them.
             IncompatibleTaskException: A newer CheckMate wrote them.
         """
         try:
             found = json.loads(data)
             number = found["format"]
         except (ValueError, KeyError, TypeError, RecursionError) as exc:
+            if seal := describe_seal(data):
+                raise SealedObjectException(f"the {cls.KIND} {url} is {seal}. Nothing was changed") from exc
             raise CorruptObjectException(
                 f"the {cls.KIND} {url} cannot be read: it is not a CheckMate document ({exc}). Nothing was "
                 "changed. Restore it from a backup, or remove it if the task is not needed"
@@ -148,7 +156,7 @@ def dump_state(state: BaseStageState, where: str) -> dict[str, Any]:
     """A state in JSON terms, by its runtime type, without status, attempts and history.
 
     Raises:
-        InvalidStateException: JSON cannot hold it.
+        InvalidStateException: JSON cannot hold it, or it is larger than `MAX_STATE_BYTES`.
     """
     try:
         # By way of text, which is what will be read back: an infinity is a string there, say.
@@ -159,7 +167,21 @@ def dump_state(state: BaseStageState, where: str) -> dict[str, Any]:
             "state instead, or give the attribute a pydantic type with a serializer"
         ) from exc
     dumped: dict[str, Any] = json.loads(text)
+    # A character is four bytes at most, so most states need not be encoded to be measured.
+    if len(text) > MAX_STATE_BYTES // 4 and (size := len(text.encode())) > MAX_STATE_BYTES:
+        raise _too_large(dumped, size, where)
     return dumped
+
+
+def _too_large(dumped: dict[str, Any], size: int, where: str) -> InvalidStateException:
+    sizes = {name: len(json.dumps(value, ensure_ascii=False).encode()) for name, value in dumped.items()}
+    largest = sorted(sizes, key=sizes.__getitem__, reverse=True)[:3]
+    return InvalidStateException(
+        f"the state of {where} is {size:,} bytes of JSON, and {MAX_STATE_BYTES:,} are allowed, for it is stored whole "
+        f"at every change. Its largest attributes: {', '.join(f'{name} ({sizes[name]:,})' for name in largest)}. Keep "
+        "large values as artifacts: declare the attribute as ArtifactRef | None = None and set it to "
+        "self.artifacts.put(name, value)"
+    )
 
 
 def check_readable(state: BaseStageState, dumped: dict[str, Any], where: str) -> None:

@@ -13,6 +13,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 from pydantic import BaseModel, ConfigDict, Field, InstanceOf, PrivateAttr, field_validator
 from pydantic_core import PydanticSerializationError
 
+from checkmate_core.artifacts import TaskArtifacts
 from checkmate_core.copyable_lock import CopyableLock
 from checkmate_core.errors import InvalidStateException, TaskEngineException
 from checkmate_core.layout import STAGE_NAME_MAX_LENGTH, stage_object_name
@@ -174,6 +175,15 @@ class BaseStage(StageWork, BaseModel, ABC, Generic[STAGE_STATE]):
     def lock(self) -> CopyableLock:
         """Held while the stage is changed and stored."""
         return self._lock
+
+    @property
+    def artifacts(self) -> TaskArtifacts:
+        """Large values of the task: ``self.state.vectors = self.artifacts.put("vectors", array)``.
+
+        Raises:
+            TaskEngineException: The stage is not bound.
+        """
+        return TaskArtifacts(self.engine.artifact_place)
 
     @property
     def status(self) -> StageStatus:

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator, Sequence
 from math import inf
 from typing import Any
 
+from checkmate_core.artifacts import ArtifactPlace, StoredArtifacts
 from checkmate_core.errors import (
     CorruptObjectException,
     IncompatibleTaskException,
@@ -74,9 +75,7 @@ class TaskStore:
 
         found = list(self._views([check_task_id(task_id)], refuse))
         if not found:
-            raise PersistenceDataNotFoundException(
-                f"there is no task {task_id} in {self.io.base_url}; `checkmate ls` lists those that there are"
-            )
+            raise self._no_task(task_id)
         return found[0]
 
     def render(self, task_id: str) -> str:
@@ -113,6 +112,22 @@ class TaskStore:
         names = [info.name for info in self.io.list(f"{task_id}/") if info.name.endswith(".json")]
         found = self.io.read_many([*sorted(names), lock_object_name(task_id)])
         return {name: json.loads(stored.data) for name, stored in found.items()}
+
+    def artifacts(self, task_id: str) -> StoredArtifacts:
+        """The artifacts of a task, for reading. Costs one read.
+
+        A ref is in a state: ``ArtifactRef.model_validate(store.get(task_id).stages[-1].state["vectors"])``.
+
+        Raises:
+            PersistenceDataNotFoundException: There is no such task, or it was removed.
+            TaskIOException: The store failed, or the manifest cannot be read.
+        """
+        name = manifest_name(check_task_id(task_id))
+        found = self.io.read_many([name])
+        manifest = Manifest.decode(found[name].data, self.io.build_url(name)) if found else None
+        if manifest is None or manifest.removed is not None:
+            raise self._no_task(task_id)
+        return StoredArtifacts(ArtifactPlace(io=self.io, task_id=task_id, base_epoch=manifest.base_epoch))
 
     def unlock(self, task_id: str) -> str | None:
         """Release the task's lock, whoever holds it. Be sure that its holder is dead or stopped.
@@ -191,6 +206,11 @@ class TaskStore:
                 # Reading takes no lock, so a running task may have moved on between two reads.
                 bodies = self.io.read_many([*stage_objects(manifest), lock_object_name(manifest.task_id)])
         return view_task(self.io, manifest, bodies)
+
+    def _no_task(self, task_id: str) -> PersistenceDataNotFoundException:
+        return PersistenceDataNotFoundException(
+            f"there is no task {task_id} in {self.io.base_url}; `checkmate ls` lists those that there are"
+        )
 
     def _unreadable(self, task_id: str, fault: TaskEngineException) -> TaskView:
         return TaskView(

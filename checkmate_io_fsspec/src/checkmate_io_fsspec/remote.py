@@ -5,11 +5,11 @@ import os
 import threading
 import weakref
 from abc import ABC, abstractmethod
-from collections.abc import Awaitable, Callable, Iterator, Sequence
-from typing import Any, ClassVar, Self, TypeVar, cast
+from collections.abc import Callable, Coroutine, Iterator, Sequence
+from typing import Any, ClassVar, Self, TypeVar
 from urllib.parse import urlsplit
 
-from fsspec.asyn import reset_lock, sync
+from fsspec.asyn import reset_lock
 
 from checkmate_core.errors import (
     PersistenceDataNotFoundException,
@@ -28,8 +28,10 @@ from checkmate_core.types import (
     StoredObject,
     Version,
 )
+from checkmate_io_fsspec._event_loop import run_in
 
 T = TypeVar("T")
+Call = Callable[..., Coroutine[Any, Any, T]]
 
 _instances: "weakref.WeakSet[RemoteTaskIO]" = weakref.WeakSet()
 # Clients that a forked child inherited. Their sockets and event loop are the parent's, so that they
@@ -211,16 +213,14 @@ class RemoteTaskIO(ABC):
                 filesystem = self._filesystem
         return filesystem
 
-    def _run(
-        self, what: str, obj_name: str, expect: Expect, call: Callable[..., Awaitable[T]], *args: Any
-    ) -> T:
+    def _run(self, what: str, obj_name: str, expect: Expect, call: Call[T], *args: Any) -> T:
         return self._guard(what, f"{self.base_url}/{obj_name}", expect, call, *args)
 
-    def _guard(self, what: str, url: str, expect: Expect, call: Callable[..., Awaitable[T]], *args: Any) -> T:
+    def _guard(self, what: str, url: str, expect: Expect, call: Call[T], *args: Any) -> T:
         """Run a coroutine in fsspec's loop; no exception but the core's leaves it."""
         try:
             filesystem = self._connected()
-            result = cast("T", sync(filesystem.loop, call, filesystem, *args))
+            result = run_in(filesystem.loop, call, filesystem, *args)
         except TaskIOException:
             raise
         except Exception as exc:

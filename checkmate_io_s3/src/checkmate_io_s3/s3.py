@@ -2,14 +2,14 @@
 
 import os
 import re
+from base64 import b64encode
 from collections.abc import Mapping
-from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Any, ClassVar
 from urllib.parse import urlsplit
+from zlib import crc32
 
 from aiobotocore.session import AioSession
-from botocore.utils import parse_timestamp
 from s3fs import S3FileSystem
 
 from checkmate_core.errors import TaskIOException, UnsupportedBackendException
@@ -26,7 +26,9 @@ from checkmate_core.types import (
 from checkmate_core.version import __version__
 from checkmate_io_fsspec.closing import close_in_place
 from checkmate_io_fsspec.remote import RemoteTaskIO
+from checkmate_io_s3._direct import DELETE, GET, LIST, PUT, Reply, Requests
 from checkmate_io_s3._errors import WITHOUT_CONDITIONAL_DELETE, error_code, failure
+from checkmate_io_s3._listing import parse_time
 
 # Legacy buckets may hold capitals and underscores; what the service itself refuses is its to say.
 _BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{1,254}")
@@ -143,16 +145,16 @@ class S3TaskIO(RemoteTaskIO):
         return True
 
     async def _read(self, filesystem: S3FileSystem, key: str) -> StoredObject:
-        client = await filesystem.set_session()
-        reply = await client.get_object(Bucket=self.bucket, Key=key)
-        async with reply["Body"] as stream:
-            data = await stream.read()
-        return StoredObject(data, _version(reply), _age(reply))
+        reply = await self._send(filesystem, GET, Key=key)
+        return StoredObject(reply["Body"], _version(reply), _age(reply))
 
     async def _write(self, filesystem: S3FileSystem, key: str, data: bytes, expect: Expect) -> Version:
+        more = {"IfNoneMatch": "*"} if expect is ABSENT else _if_match(expect)
         client = await filesystem.set_session()
-        condition = {"IfNoneMatch": "*"} if expect is ABSENT else _if_match(expect)
-        return _version(await client.put_object(Bucket=self.bucket, Key=key, Body=data, **condition))
+        if client.meta.config.request_checksum_calculation == "when_supported":
+            # Left to itself the SDK sends it over TLS as a trailer, and then signs no digest of the body.
+            more["ChecksumCRC32"] = b64encode(crc32(data).to_bytes(4, "big")).decode()
+        return _version(await self._send(filesystem, PUT, Key=key, Body=data, **more))
 
     async def _remove(self, filesystem: S3FileSystem, key: str, expect: RemoveExpect) -> None:
         if expect is not ANY and Capability.REMOVE_IF not in self.capabilities:
@@ -160,9 +162,8 @@ class S3TaskIO(RemoteTaskIO):
                 f"cannot remove {self.base_url}/{key.removeprefix(self.prefix)} by its version: the store was "
                 "opened with conditional_delete=false"
             )
-        client = await filesystem.set_session()
         try:
-            await client.delete_object(Bucket=self.bucket, Key=key, **_if_match(expect))
+            await self._send(filesystem, DELETE, Key=key, **_if_match(expect))
         except Exception as exc:
             # S3 answers 204 for a missing key, some of its imitators 404.
             if expect is not ANY or error_code(exc) != "NoSuchKey":
@@ -171,14 +172,20 @@ class S3TaskIO(RemoteTaskIO):
     async def _list_page(
         self, filesystem: S3FileSystem, prefix: str, token: str | None
     ) -> tuple[list[ObjectInfo], str | None]:
-        client = await filesystem.set_session()
         more = {} if token is None else {"ContinuationToken": token}
-        reply = await client.list_objects_v2(Bucket=self.bucket, Prefix=prefix, MaxKeys=1000, **more)
+        reply = await self._send(filesystem, LIST, Prefix=prefix, MaxKeys=1000, **more)
         page = [
             ObjectInfo(entry["Key"], _version(entry), entry["Size"], entry["LastModified"])
             for entry in reply.get("Contents", ())
         ]
         return page, reply.get("NextContinuationToken") if reply.get("IsTruncated") else None
+
+    async def _send(self, filesystem: S3FileSystem, operation: str, **params: Any) -> Reply:
+        client = await filesystem.set_session()
+        requests: Requests | None = vars(filesystem).get("requests")
+        if requests is None or requests.client is not client:
+            requests = vars(filesystem)["requests"] = Requests(client, self.bucket)
+        return await requests.send(operation, **params)
 
     def _failure(self, exc: Exception, what: str, url: str, expect: Expect) -> TaskIOException:
         known = failure(exc, what, url, self.bucket, self.prefix, expect)
@@ -216,19 +223,8 @@ def _check_options(options: Mapping[str, Any]) -> None:
 
 def _session(profile: str | None) -> Any:
     session = AioSession(profile=profile)
-    session.get_component("response_parser_factory").set_parser_defaults(timestamp_parser=_parse_time)
+    session.get_component("response_parser_factory").set_parser_defaults(timestamp_parser=parse_time)
     return session
-
-
-def _parse_time(value: Any) -> datetime:
-    found: datetime
-    try:
-        # The SDK's own parser tries one format after another: it took most of a listing's time.
-        found = datetime.fromisoformat(value) if value[:1].isdigit() else parsedate_to_datetime(value)
-    except (TypeError, ValueError):
-        found = parse_timestamp(value)
-    # Some servers leave out that it is UTC.
-    return found if found.tzinfo else found.replace(tzinfo=UTC)
 
 
 def _is_amazons(endpoint: str) -> bool:

@@ -24,7 +24,7 @@ from checkmate_core.errors import (
     VersionConflictException,
 )
 from checkmate_core.io.protocol import TaskIO
-from checkmate_core.types import ABSENT, Expect, StoredObject, Version
+from checkmate_core.types import ABSENT, Expect, RemoveExpect, StoredObject, Version
 
 T = TypeVar("T")
 
@@ -62,8 +62,10 @@ class CasWriter:
         """
         return self._resolve(partial(self._write_once, obj_name, data, write_id, expect))
 
-    def remove(self, obj_name: str, version: Version) -> bool:
+    def remove(self, obj_name: str, version: RemoveExpect) -> bool:
         """Remove the object if it still has ``version``; otherwise it is gone or another's, which will do.
+
+        With ``ANY`` it is removed whatever it is.
 
         Returns:
             False where it was gone or another's already (or an unanswered request of ours had removed it).

@@ -1,16 +1,19 @@
-"""URL to backend. A backend is loaded when a URL with its scheme is first opened."""
+"""URL to backend, and to the layers over it. Each is loaded when a URL first asks for it."""
 
+import hashlib
 import os
 import threading
+from collections.abc import Mapping, Set
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any, Protocol
 
 from checkmate_core.errors import UnsupportedBackendException
 from checkmate_core.io.protocol import TaskIO
-from checkmate_core.io.url import parse_store_url
+from checkmate_core.io.url import StoreUrl, parse_store_url
 
 ENTRY_POINT_GROUP = "checkmate.task_io"
+LAYER_GROUP = "checkmate.task_io_layer"
 ANY_SCHEME = "*"
 """Name of the entry point that serves chains, and every scheme that is nobody else's."""
 
@@ -26,7 +29,12 @@ _EXTRA_BY_SCHEME = {
     "abfss": "checkmate[azure]",
 }
 
-_clients: dict[tuple[object, ...], TaskIO] = {}
+# By the name of the option that asks for it.
+_EXTRA_BY_LAYER: dict[str, str] = dict.fromkeys(("allow_plain", "compress", "key"), "checkmate[sealed]")
+
+# By scheme, location and a digest of the options, which may be secrets and must not lie about in clear.
+_clients: dict[tuple[str, str, bytes], TaskIO] = {}
+_digest_key = os.urandom(32)
 _clients_lock = threading.Lock()
 # A lock that another thread held at a fork would stay locked in the child for ever.
 if hasattr(os, "register_at_fork"):
@@ -52,6 +60,26 @@ class Backend(Protocol):
         ...
 
 
+class Layer(Protocol):
+    """What an entry point of the group ``checkmate.task_io_layer`` names: a class that wraps stores.
+
+    Each of its entry points is named as an option that asks for it, of any backend's URLs.
+
+    Attributes:
+        url_options: Those that may stand in a URL's query.
+    """
+
+    url_options: frozenset[str]
+
+    def over(self, io: TaskIO, **options: Any) -> TaskIO:
+        """The store ``io`` seen through this layer. Equal arguments give one client, and no request is made.
+
+        Raises:
+            UnsupportedBackendException: An option has a value that this layer does not take.
+        """
+        ...
+
+
 def open_task_io(url: str, **storage_options: Any) -> TaskIO:
     """Open the store behind ``url``. Makes no request.
 
@@ -61,11 +89,11 @@ def open_task_io(url: str, **storage_options: Any) -> TaskIO:
     Args:
         url: ``scheme://location``, or a plain path for local files. Options that are no secret may
             stand in its query. A chain of fsspec's, such as ``zip://jobs::file:///srv/old.zip``, has none.
-        **storage_options: The backend's options; they win over the URL's.
+        **storage_options: The options of the backend and of layers over it; they win over the URL's.
 
     Raises:
-        UnsupportedBackendException: Nobody serves the scheme (the message names what to install),
-            the URL carries a credential, or an option is unknown.
+        UnsupportedBackendException: Nobody serves the scheme or a layer's option (the message names
+            what to install), the URL carries a credential, or an option is unknown.
     """
     parsed = parse_store_url(url)
     if parsed.is_chain and not _falls_through(parsed.scheme):
@@ -74,27 +102,73 @@ def open_task_io(url: str, **storage_options: Any) -> TaskIO:
             f"nothing comes after it. For a folder of that name write ./{parsed.location}"
         )
     backend = _backend(parsed.scheme)
-    if backend.url_options is not None and (unknown := parsed.options.keys() - backend.url_options):
-        allowed = ", ".join(sorted(backend.url_options)) or "none"
-        raise UnsupportedBackendException(
-            f"{parsed.location} does not take the URL option {min(unknown)!r} (it takes: {allowed})"
-        )
     options = {**parsed.options, **storage_options}
-    # repr() also tells unhashable values apart; it stays in this process.
-    key = (
-        parsed.scheme,
-        parsed.location,
-        *sorted((k, repr(v)) for k, v in options.items()),
-    )
+    asked = {name: value for name, value in options.items() if _asks_for_layer(name, value)}
+    _check_url_options(parsed, backend.url_options, parsed.options.keys() - asked.keys())
+    layers: dict[str, dict[str, Any]] = {}
+    for name in sorted(asked):
+        layers.setdefault(_layer_point(parsed.location, name).value, {})[name] = options.pop(name)
+    key = (parsed.scheme, parsed.location, _digest(options))
     with _clients_lock:
         if key not in _clients:
             _clients[key] = backend.from_base_url(parsed.location, **options)
-        return _clients[key]
+        io = _clients[key]
+    for of_layer in layers.values():
+        layer = _layer(next(iter(of_layer)))
+        _check_url_options(parsed, layer.url_options, parsed.options.keys() & of_layer.keys())
+        io = layer.over(io, **of_layer)
+    return io
 
 
 def known_schemes() -> list[str]:
     """The URL schemes that installed backends claim; those that ``*`` may serve are not known here."""
     return sorted(_scan().keys() - {ANY_SCHEME})
+
+
+def _check_url_options(parsed: StoreUrl, allowed: frozenset[str] | None, given: Set[str]) -> None:
+    if allowed is not None and (unknown := given - allowed):
+        names = ", ".join(sorted(allowed)) or "none"
+        raise UnsupportedBackendException(
+            f"{parsed.location} does not take the URL option {min(unknown)!r} (it takes: {names})"
+        )
+
+
+def _asks_for_layer(name: str, value: object) -> bool:
+    # Two names were backends' options before: S3's ``key`` is the id of an access key, and SFTP has a switch
+    # ``compress``. What only they can mean stays theirs.
+    is_access_key_id = name == "key" and isinstance(value, str) and not value.startswith("env:")
+    is_switch = name == "compress" and value in (True, False, "true", "false")
+    is_backends = value is None or is_access_key_id or is_switch
+    return not is_backends and (name in _EXTRA_BY_LAYER or name in _scan_layers())
+
+
+def _digest(options: Mapping[str, Any]) -> bytes:
+    # repr() also tells unhashable values apart.
+    texts = sorted((name, repr(value)) for name, value in options.items())
+    return hashlib.blake2b(repr(texts).encode(errors="surrogatepass"), key=_digest_key).digest()
+
+
+def _layer_point(location: str, option: str) -> EntryPoint:
+    found = _scan_layers().get(option)
+    if found is None:
+        raise UnsupportedBackendException(
+            f"nothing is installed that serves the option {option!r} of {location}: "
+            f"pip install '{_EXTRA_BY_LAYER[option]}'"
+        )
+    return found
+
+
+@cache
+def _layer(option: str) -> Layer:
+    found = _scan_layers()[option]
+    try:
+        layer: Layer = found.load()
+    except ImportError as exc:
+        raise UnsupportedBackendException(
+            f"what serves the option {option!r} ({found.value}) cannot be imported: {exc}; "
+            f"pip install --force-reinstall {_EXTRA_BY_LAYER.get(option, 'its distribution')!r}"
+        ) from exc
+    return layer
 
 
 @cache
@@ -118,7 +192,17 @@ def _falls_through(scheme: str) -> bool:
     return scheme not in _EXTRA_BY_SCHEME and scheme not in _scan()
 
 
-@cache
 def _scan() -> dict[str, EntryPoint]:
+    return _scan_all()[ENTRY_POINT_GROUP]
+
+
+def _scan_layers() -> dict[str, EntryPoint]:
+    return _scan_all()[LAYER_GROUP]
+
+
+@cache
+def _scan_all() -> dict[str, dict[str, EntryPoint]]:
     # A scan reads the metadata of every installed distribution (5 to 10 ms): once per process.
-    return {point.name: point for point in entry_points(group=ENTRY_POINT_GROUP)}
+    found = entry_points()
+    groups = (ENTRY_POINT_GROUP, LAYER_GROUP)
+    return {group: {point.name: point for point in found.select(group=group)} for group in groups}

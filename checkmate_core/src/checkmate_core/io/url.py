@@ -9,6 +9,10 @@ from checkmate_core.errors import UnsupportedBackendException
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+)://")
 # fsspec's way to put one filesystem upon another: "zip://folder::sftp://host/archive.zip", "dir::file:///x".
 _LINK = re.compile(r"::(?=[A-Za-z][A-Za-z0-9+.-]+(?:://|::))")
+# Not a secret, but where to find one.
+_VARIABLE = re.compile(r"env:[A-Za-z_][A-Za-z0-9_]*")
+# A path may hold "?", yet whoever writes this means the option, and must not get a store without it.
+_SEALING = re.compile(r"\?(.*&)?(key|compress|allow_plain)=")
 _CHAINED = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+)::")
 _SECRET = re.compile(
     r"(^|[^a-z])key([^a-z]|$)|secret|token|passw|credential|connection.?string|signature|^sig$|^sas",
@@ -41,13 +45,19 @@ def parse_store_url(url: str) -> StoreUrl:
 
     Raises:
         UnsupportedBackendException: A credential stands in the URL, where it would end up in logs
-            and shell histories, or the URL has a fragment or a query option twice.
+            and shell histories, or the URL has a fragment or a query option twice, or a plain path
+            seems to ask for a sealed store.
     """
     links = _LINK.split(url)
     if len(links) > 1 or _CHAINED.match(url):
         return _parse_chain(links)
     match = _SCHEME.match(url)
     if match is None:
+        if _SEALING.search(url):
+            raise UnsupportedBackendException(
+                f"{url.partition('?')[0]} is a plain path, which has no options: '?' would belong to its name, and "
+                "nothing there would be sealed. Write file:///… with these options, or give them as keywords"
+            )
         return StoreUrl("file", url, {})
     parts = urlsplit(url)
     where = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
@@ -60,8 +70,9 @@ def parse_store_url(url: str) -> StoreUrl:
         raise UnsupportedBackendException(f"the URL {where} has a fragment ('#…'), which no store has.")
     options: dict[str, str] = {}
     for name, value in parse_qsl(parts.query, keep_blank_values=True):
-        if _SECRET.search(name):
-            raise UnsupportedBackendException(f"the URL {where} carries the secret {name!r}. {fix}")
+        if _SECRET.search(name) and not (name == "key" and _VARIABLE.fullmatch(value)):
+            named = " (key=env:NAME names an environment variable that holds it)" if name == "key" else ""
+            raise UnsupportedBackendException(f"the URL {where} carries the secret {name!r}{named}. {fix}")
         if name in options:
             raise UnsupportedBackendException(
                 f"the URL {where} gives the option {name!r} twice; give it once."

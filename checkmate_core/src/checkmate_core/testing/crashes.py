@@ -163,7 +163,7 @@ class _MortalTaskIO:
             stage_object_name(task.task_id, index, stage.stage_name): stage.stage_name
             for index, stage in enumerate(task.stages)
         }
-        self._thread = threading.get_ident()
+        self._counting = threading.Lock()
         self._is_dead = False
         self.requests = 0
 
@@ -201,11 +201,13 @@ class _MortalTaskIO:
         self._pass(lambda: self._io.remove(obj_name, expect=expect))
 
     def _pass(self, request: Callable[[], T], obj_name: str = "", data: bytes = b"") -> T:
-        if threading.get_ident() != self._thread:
-            # The lease's renewal: a dead process sends none, and a live one's would change the numbers.
+        if threading.current_thread().name.startswith("checkmate renews "):
+            # A dead process renews no lease, and a live one's renewals would change the numbers.
             raise StorageUnavailableException("this engine renews nothing: its process is about to die")
-        self.requests += 1
-        is_here = self._at is not None and self._is_at(self._at, obj_name, data)
+        # Parts of an artifact are sent by several threads.
+        with self._counting:
+            self.requests += 1
+            is_here = self._at is not None and self._is_at(self._at, obj_name, data)
         if self._is_dead or (is_here and self._at and self._at.moment == "before"):
             self._die()
         try:

@@ -28,14 +28,12 @@ class ListingCases:
             check_equal(_listed(subject, prefix), expected, f"the names that start with {prefix!r}")
 
     def test_entries_carry_size_time_and_version(self, subject: Subject) -> None:
-        versions = {
-            name: subject.io.write(name, b"x" * size)
-            for name, size in (("empty", 0), ("dir/one", 1), ("dir/large", 300_000))
-        }
+        bodies = {"empty": b"", "dir/one": b"x", "dir/large": b"x" * 300_000}
+        versions = {name: subject.io.write(name, body) for name, body in bodies.items()}
         entries = {info.name: info for info in subject.io.list()}
         check_equal(
             {name: info.size for name, info in entries.items()},
-            {"empty": 0, "dir/one": 1, "dir/large": 300_000},
+            {name: subject.listed_size(name, body) for name, body in bodies.items()},
             "the sizes of a listing",
         )
         for name, info in entries.items():
@@ -46,7 +44,7 @@ class ListingCases:
             )
         subject.io.write("dir/one", b"22")
         (later,) = subject.io.list("dir/one")
-        check_equal(later.size, 2, "the size after an overwrite")
+        check_equal(later.size, subject.listed_size("dir/one", b"22"), "the size after an overwrite")
         check(later.modified >= entries["dir/one"].modified, "an overwritten object became older")
         check(later.version != versions["dir/one"], "an overwritten object is listed as before")
 
@@ -55,16 +53,16 @@ class ListingCases:
         subject.raw.put("dir/first", b"body")
         for io in (subject.io, second):
             check_equal([info.name for info in io.list("dir/")], ["dir/first"], "the first listing")
-        subject.raw.put("dir/second", b"body")
-        subject.raw.put("dir/deeper/third", b"body")
-        subject.raw.put("dir/first", b"a longer body")
+        bodies = {"dir/first": b"a longer body", "dir/second": b"body", "dir/deeper/third": b"body"}
+        for name, body in bodies.items():
+            subject.raw.put(name, body)
         for who, io in (("the same", subject.io), ("a second", second)):
             check_equal(
                 {info.name: info.size for info in io.list("dir/")},
-                {"dir/first": 13, "dir/second": 4, "dir/deeper/third": 4},
+                {name: subject.listed_size(name, body) for name, body in bodies.items()},
                 f"what {who} client lists after foreign writes",
             )
-        for name in ("dir/first", "dir/second", "dir/deeper/third"):
+        for name in bodies:
             subject.raw.delete(name)
         for who, io in (("the same", subject.io), ("a second", second)):
             check_equal(list(io.list("dir/")), [], f"what {who} client lists after removals")
@@ -83,7 +81,7 @@ class ListingCases:
         for number in range(5):
             subject.raw.put(f"dir/{number}", b"x")
         for _ in range(3):
-            check(next(iter(subject.io.list("dir/"))).size == 1, "the first entry of a listing")
+            check(next(iter(subject.io.list("dir/"))).name.startswith("dir/"), "the first entry of a listing")
         check_equal(len(_listed(subject)), 5, "how many objects a full listing has after it")
 
     def test_neighbours_of_the_base_are_not_listed(self, subject: Subject) -> None:

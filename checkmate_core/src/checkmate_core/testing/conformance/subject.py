@@ -69,6 +69,8 @@ class Subject:
         clock_tick: Resolution of the store's clock in seconds; S3 and HTTP dates have 1.0.
         chains_causes: Whether errors come from an SDK or the system, and so have a ``__cause__``.
         shared_by_processes: Whether another process sees the same objects; False for memory.
+        stored_size: For a layer that stores bodies in another form (compressed, say), so that the
+            sizes of a listing are not theirs: how many bytes the store below has of an object.
     """
 
     io: TaskIO
@@ -80,3 +82,8 @@ class Subject:
     clock_tick: float = 1.0
     chains_causes: bool = True
     shared_by_processes: bool = True
+    stored_size: Callable[[str], int] | None = None
+
+    def listed_size(self, name: str, body: bytes) -> int:
+        """The size that a listing gives of an object with this body."""
+        return self.stored_size(name) if self.stored_size else len(body)
