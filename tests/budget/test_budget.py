@@ -26,21 +26,21 @@ def cost(reads: int = 0, writes: int = 0, removes: int = 0, lists: int = 0) -> R
 # Of a task of n stages. The design's limits: 2n + 5 for a new task; n + 5 reads and 2 writes before
 # the first stage runs again.
 BUDGET: dict[str, Callable[[int], RequestCounts]] = {
-    #                                         manifest, lock, stages
+    #                                         manifest, lock, cancel request, stages
     "new task, generated id": lambda n: cost(reads=0, writes=2 * n + 3, removes=1),
     "new task, given id": lambda n: cost(reads=1, writes=2 * n + 3, removes=1),
     "new task, force_create": lambda n: cost(reads=1, writes=2 * n + 3, removes=1),
     "new task, no_lock": lambda n: cost(reads=1, writes=2 * n + 2),
     "force_create of a task that exists": lambda n: cost(reads=1),
     "enqueue": lambda n: cost(reads=1, writes=3),
-    "resume an enqueued task": lambda n: cost(reads=n + 3, writes=2 * n + 2, removes=1),
-    "resume until a stage runs, holder killed": lambda n: cost(reads=n + 3, writes=2),
-    "resume until a stage runs, lock released": lambda n: cost(reads=n + 3, writes=2),
-    "resume until a stage runs, stage failed": lambda n: cost(reads=n + 3, writes=2),
-    "ask a finished task again": lambda n: cost(reads=n + 3, writes=1, removes=1),
+    "resume an enqueued task": lambda n: cost(reads=n + 4, writes=2 * n + 2, removes=1),
+    "resume until a stage runs, holder killed": lambda n: cost(reads=n + 4, writes=2),
+    "resume until a stage runs, lock released": lambda n: cost(reads=n + 4, writes=2),
+    "resume until a stage runs, stage failed": lambda n: cost(reads=n + 4, writes=2),
+    "ask a finished task again": lambda n: cost(reads=n + 4, writes=1, removes=1),
     "one retry": lambda n: cost(writes=2),
     "locked by somebody else": lambda n: cost(reads=3),
-    "cancel": lambda n: cost(reads=n + 3, writes=3, removes=1),
+    "cancel": lambda n: cost(reads=n + 4, writes=3, removes=1),
     "ls of five tasks": lambda n: cost(reads=5 * (n + 2), lists=1),
     "get": lambda n: cost(reads=n + 2),
     "unlock": lambda n: cost(reads=1, writes=1),
