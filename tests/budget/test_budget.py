@@ -37,7 +37,7 @@ BUDGET: dict[str, Callable[[int], RequestCounts]] = {
     "resume until a stage runs, holder killed": lambda n: cost(reads=n + 4, writes=2),
     "resume until a stage runs, lock released": lambda n: cost(reads=n + 4, writes=2),
     "resume until a stage runs, stage failed": lambda n: cost(reads=n + 4, writes=2),
-    "ask a finished task again": lambda n: cost(reads=n + 4, writes=1, removes=1),
+    "ask a finished task again": lambda n: cost(reads=n + 3, writes=1, removes=1),
     "one retry": lambda n: cost(writes=2),
     "locked by somebody else": lambda n: cost(reads=3),
     "cancel": lambda n: cost(reads=n + 4, writes=3, removes=1),

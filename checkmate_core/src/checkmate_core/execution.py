@@ -108,6 +108,7 @@ def _stage_plan(engine: CheckMateEngine[Any, Any], index: int) -> Plan:
         must_roll_back = True
     else:
         must_roll_back = stage.notes.was_interrupted
+    failed_here = False
     while True:
         wakeup = None
         if stage.status is StageStatus.SUSPENDED:
@@ -115,7 +116,7 @@ def _stage_plan(engine: CheckMateEngine[Any, Any], index: int) -> Plan:
             if wakeup is None:
                 return
         if stage.status is StageStatus.RETRY:
-            yield from _wait_for_retry(engine, stage)
+            yield from _wait_for_retry(engine, stage, failed_here=failed_here)
         cost = yield Store(partial(_begin, run, wakeup))
         if wakeup is not None:
             yield Store(partial(engine.discard, wakeup))
@@ -125,6 +126,7 @@ def _stage_plan(engine: CheckMateEngine[Any, Any], index: int) -> Plan:
         error = yield from _attempt_plan(run, cost)
         if error is not None:
             yield from after_failure(run, error)
+            failed_here = True
         elif stage.status is StageStatus.COMPLETE:
             return
 
@@ -182,11 +184,15 @@ def _begin(run: StageRun, wakeup: Wakeup | None) -> float:
     return engine.clock.monotonic() - begin
 
 
-def _wait_for_retry(engine: CheckMateEngine[Any, Any], stage: BaseStage[Any]) -> Plan:
-    """Wait until the next attempt is due, by the time that was stored, so that a restart waits the rest."""
+def _wait_for_retry(engine: CheckMateEngine[Any, Any], stage: BaseStage[Any], *, failed_here: bool) -> Plan:
+    """Wait until the next attempt is due.
+
+    In the process that failed, the whole wait; after a restart, the rest of it by the time that was stored.
+    """
     notes = stage.notes
-    left = 0.0 if notes.retry_at is None else notes.retry_at.timestamp() - engine.clock.now()
-    left = min(left, notes.retry_wait)
+    left = notes.retry_wait
+    if not failed_here and notes.retry_at is not None:
+        left = min(left, notes.retry_at.timestamp() - engine.clock.now())
     while left > 0:
         yield Wait(min(left, _LOOK))
         left -= _LOOK

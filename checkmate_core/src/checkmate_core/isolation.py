@@ -79,7 +79,7 @@ def run_isolated(host: StageHost[Any, Any], stage: BaseStage[Any], previous: Bas
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe()
     place = host.artifact_place
-    facts = _Facts(host.task_id, host.fencing_token, place.io, place.base_epoch)
+    facts = _Facts(host.task_id, host.fencing_token, _portable(place.io), place.base_epoch)
     try:
         cargo = pickle.dumps((stage, stage.notes, previous, facts))
     except Exception as exc:
@@ -137,6 +137,15 @@ def _serve(
                 raise attempt.broken
 
 
+def _portable(io: TaskIO) -> TaskIO | None:
+    """The store, if another process can open it."""
+    try:
+        pickle.dumps(io)
+    except Exception:  # noqa: BLE001 - whatever keeps it here
+        return None
+    return None if isinstance(io, MemoryTaskIO) else io
+
+
 def _save(
     host: StageHost[Any, Any], stage: BaseStage[Any], attempt: RunningAttempt, wish: _Save
 ) -> Exception | None:
@@ -165,7 +174,7 @@ class _Facts:
 
     task_id: str
     fencing_token: int | None
-    io: TaskIO
+    io: TaskIO | None
     base_epoch: int
 
 
@@ -197,12 +206,13 @@ class ChildEngine:
         """Where the task's artifacts are.
 
         Raises:
-            TaskEngineException: In the parent's memory, where this process cannot put them.
+            TaskEngineException: This process cannot open the store.
         """
         facts = self._facts
-        if isinstance(facts.io, MemoryTaskIO):
+        if facts.io is None:
             raise TaskEngineException(
-                f"task {facts.task_id} is kept in the memory of another process, so its isolated stages have no artifacts"
+                f"the store of task {facts.task_id} cannot be opened in another process (it is in memory, or was "
+                "opened with a key in hand), so its isolated stages have no artifacts"
             )
         return ArtifactPlace(
             io=facts.io, task_id=facts.task_id, base_epoch=facts.base_epoch, check_held=self.check_alive

@@ -95,14 +95,16 @@ class TaskJournal:
         except PersistenceDataNotFoundException:
             return self._take_manifest(None)
 
-    def read_all(self, stage_objects: Sequence[str]) -> dict[str, StageRecord | None]:
+    def read_all(
+        self, stage_objects: Sequence[str], *, with_cancel_request: bool = False
+    ) -> dict[str, StageRecord | None]:
         """Read the manifest and these stage objects at once, and whether there is a cancel request.
 
         Garbage of an earlier life counts as absent, but is swapped over, never created.
         """
         name = manifest_name(self.task_id)
         letter = cancel_object_name(self.task_id)
-        found = self.io.read_many([name, *stage_objects, letter])
+        found = self.io.read_many([name, *stage_objects, *([letter] if with_cancel_request else [])])
         self.has_cancel_request = letter in found
         if self._take_manifest(found.get(name)) is None:
             raise StaleViewError

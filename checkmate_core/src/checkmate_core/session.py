@@ -351,7 +351,8 @@ class TaskSession:
             self._create()
             self.cancel_watch.open(self.mailbox)
             return
-        self.records = self._read_stages()
+        # Nobody can cancel a finished task.
+        self.records = self._read_stages(with_cancel_request=not seen.is_over)
         manifest = self.journal.manifest
         if manifest.removed is not None or manifest.base_epoch != seen.base_epoch:
             raise StaleViewError(manifest.epoch + 1)
@@ -368,13 +369,17 @@ class TaskSession:
         if self.journal.has_cancel_request:
             self.cancel_watch.look()
 
-    def _read_stages(self) -> list[StageRecord | None]:
-        records = list(self.journal.read_all(self._stage_objects).values())
+    def _read_stages(self, *, with_cancel_request: bool) -> list[StageRecord | None]:
+        def read() -> list[StageRecord | None]:
+            found = self.journal.read_all(self._stage_objects, with_cancel_request=with_cancel_request)
+            return list(found.values())
+
+        records = read()
         for _ in range(_MAX_REREADS):
             if _is_possible(records):
                 break
             # They are read one by one, and until our claim an older owner may go on in between.
-            records = list(self.journal.read_all(self._stage_objects).values())
+            records = read()
         return records
 
     def _create(self) -> None:
