@@ -49,6 +49,7 @@ def test_the_readme_example_is_as_short_as_announced() -> None:
 @pytest.mark.parametrize(
     "document",
     [
+        "docs/artifacts.md",
         "docs/writing-stages.md",
         "docs/stores.md",
         "docs/ownership.md",

@@ -1,5 +1,6 @@
 """The wheels as a user gets them: from a wheelhouse, in an empty environment, outside the repository."""
 
+import base64
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -106,6 +107,28 @@ def test_the_demo_comes_along(without_extras: Environment, tmp_path: Path) -> No
     options = (f"--{name}={tmp_path / name}" for name in ("url", "source", "work"))
     report = json.loads(without_extras.output("checkmate", "demo", "--json", *options))
     assert [stage["status"] for stage in report["stages"]] == ["COMPLETE"] * 5
+
+
+def test_a_sealed_pipeline_is_killed_and_resumes(with_all: Environment, tmp_path: Path) -> None:
+    key = base64.b64encode(bytes(range(32))).decode()
+    keyed = with_all._replace(environ={**with_all.environ, "OUR_KEY": key})
+    url = f"{tmp_path.as_uri()}/jobs?compress=zstd&key=env:OUR_KEY"
+    script = keyed.script("pipeline.py", PIPELINE)
+    assert keyed.run("python", script, url, "--die").returncode == -9
+    assert keyed.output("python", script, url).splitlines() == ["measuring", "result 7"]
+    assert "current" in keyed.output("checkmate", "reseal", url)
+    bodies = [path.read_bytes() for path in (tmp_path / "jobs").rglob("*.json")]
+    assert [body[:4] for body in bodies] == [b"\x89CMS"] * 3
+
+
+def test_a_key_without_its_extra_names_the_fix(without_extras: Environment, tmp_path: Path) -> None:
+    script = without_extras.script("store.py", STORE)
+    for options in ("compress=zstd", "key=env:HOME"):
+        failed = without_extras.run("python", script, f"{tmp_path.as_uri()}?{options}")
+        assert failed.returncode != 0
+        assert "pip install 'checkmate[sealed]'" in failed.stderr
+    refused = without_extras.run("checkmate", "reseal", tmp_path.as_uri())
+    assert "pip install 'checkmate[sealed]'" in refused.stderr
 
 
 def test_s3_without_its_extra_names_the_fix(without_extras: Environment, s3_url: str) -> None:

@@ -94,6 +94,18 @@ def test_a_variable_is_looked_at_again_for_a_key_that_is_not_there(
     assert io.read("old").data == BODY
 
 
+def test_a_variable_may_be_taken_away_once_it_is_read(
+    below: MemoryTaskIO, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OUR_KEYS", text(NEW))
+    io = SealedTaskIO(below, key="env:OUR_KEYS")
+    monkeypatch.delenv("OUR_KEYS")
+    io.write("own", BODY)
+    assert io.read("own").data == BODY
+    with pytest.raises(SealedObjectException, match=id_of(OLD)):
+        io.read("old")
+
+
 def test_a_function_that_fails_is_a_store_that_cannot_be_reached(below: MemoryTaskIO) -> None:
     def fail() -> bytes:
         raise RuntimeError(f"could not unwrap {text(OLD)}")

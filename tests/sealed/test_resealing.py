@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from checkmate import (
+    ArtifactRef,
     BindException,
     PersistenceDataNotFoundException,
     SealedObjectException,
@@ -18,11 +19,13 @@ from checkmate import (
     VersionConflictException,
     open_task_io,
 )
+from checkmate_core.artifacts import TaskArtifacts
 from checkmate_core.io.memory import MemoryTaskIO
 from checkmate_core.testing import CallBefore, FaultyTaskIO, LoseResponse, RaiseBefore, writes_to
 from checkmate_core.types import Capability
 from checkmate_io_sealed.reseal import ResealedTask, ResealOutcome, ResealReport, reseal_tasks
 from checkmate_io_sealed.sealed import SealedTaskIO
+from tests.engine.albums import CONTENT, PART, album_engine
 from tests.engine.pipelines import TASK, Crash, Failing, Limited, engine_for, steps
 
 from .keys import NEW, OLD, OTHER, id_of, key_ids, opened, stored
@@ -206,6 +209,23 @@ def test_an_object_of_an_unknown_key_fails_its_task_alone(url: str) -> None:
     assert isinstance(foreign.error, SealedObjectException)
     assert id_of(OTHER) in str(foreign.error)
     assert {key for name, key in key_ids(url).items() if "foreign" not in name} == {id_of(NEW)}
+
+
+def test_artifacts_are_sealed_and_sealed_anew(
+    checkmate_memory_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(TaskArtifacts, "part_size", PART)
+    with album_engine(opened(checkmate_memory_url, compress="zstd", key=OLD)) as engine:
+        engine.execute()
+    kept = {name: data for name, data in stored(checkmate_memory_url).items() if "/artifacts/" in name}
+    assert len(kept) == 12
+    assert not any(CONTENT[:PART] in data for data in kept.values())
+    assert reseal_tasks(opened(checkmate_memory_url, key=BOTH)).is_complete
+    new = opened(checkmate_memory_url, key=NEW)
+    ref = ArtifactRef.model_validate(TaskStore(new).get(TASK).stages[-1].state["photo"])
+    assert TaskStore(new).artifacts(TASK).read(ref) == CONTENT
+    with pytest.raises(SealedObjectException, match=id_of(NEW)):
+        TaskStore(opened(checkmate_memory_url, key=OLD)).artifacts(TASK)
 
 
 def test_a_plain_store_is_sealed_in_its_place(checkmate_memory_url: str) -> None:

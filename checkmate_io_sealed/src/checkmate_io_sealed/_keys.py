@@ -119,11 +119,19 @@ class KeyRing:
         found = _of_id(self._known(), key_id)
         if found is None and time.monotonic() - self._missed.get(key_id, -_PATIENCE) >= _PATIENCE:
             with _lock:
-                self._keys = _load(self._source)
+                self._ask_again()
                 found = _of_id(self._keys, key_id)
                 if found is None:
                     self._missed[key_id] = time.monotonic()
         return found
+
+    def _ask_again(self) -> None:
+        try:
+            self._keys = _load(self._source)
+        except UnsupportedBackendException:
+            # Some take a secret out of the environment once it is read; the keys that were there are kept.
+            if callable(self._source):
+                raise
 
     def _known(self) -> tuple[Key, ...]:
         if not self._keys:

@@ -63,6 +63,8 @@ def read_in_order(place: ArtifactPlace, index: ArtifactIndex, what: str) -> Gene
                 data = ahead.popleft().result()
                 proof.add(number, data)
                 yield data
+                # One part less in memory while the next are fetched.
+                del data
         finally:
             for future in ahead:
                 future.cancel()
