@@ -7,6 +7,7 @@ import math
 import random
 import sys
 import threading
+from collections.abc import Callable
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -31,11 +32,23 @@ from checkmate import (
 )
 from checkmate_core.artifacts import INLINE_BELOW, TaskArtifacts
 from checkmate_core.io.memory import MemoryTaskIO
+from checkmate_core.record import MAX_STATE_BYTES
 from checkmate_core.testing import CallBefore, CountingTaskIO, FaultyTaskIO, Operation, RequestCounts
 from checkmate_core.types import Capability
 
 from .albums import CONTENT, PART, album_engine, artifact_objects, artifacts_of
-from .pipelines import MANIFEST, TASK, FakeClock, Limited, document, raw
+from .pipelines import (
+    MANIFEST,
+    TASK,
+    FakeClock,
+    Limited,
+    Notes,
+    Step,
+    document,
+    engine_for,
+    raw,
+    steps,
+)
 
 
 @pytest.fixture(autouse=True)
@@ -458,6 +471,37 @@ def test_copies_of_a_task_bring_their_artifacts(io: TaskIO) -> None:
     with album_engine(target) as engine:
         engine.execute()
         assert engine.stages[1].artifacts.read(ref) == CONTENT
+
+
+def test_a_state_that_grew_too_large_is_refused_with_advice(memory: TaskIO) -> None:
+    def grow(to: int) -> Callable[[Step, Notes], None]:
+        def action(stage: Step, _: Notes) -> None:
+            stage.state.trail = ["é" * (to // 2)]
+
+        return action
+
+    room = MAX_STATE_BYTES - 100
+    with engine_for(memory, steps("a", action=grow(room))) as engine:
+        engine.execute()
+        engine.unbind(clean=True)
+        engine.bind()
+    with engine_for(memory, steps("a", action=grow(MAX_STATE_BYTES))) as engine:
+        with pytest.raises(TaskEngineException) as caught:
+            engine.execute()
+        fault = caught.value if isinstance(caught.value, InvalidStateException) else caught.value.__cause__
+        assert isinstance(fault, InvalidStateException)
+        for advice in (
+            "stage 'a' of task task-1",
+            "4,194,304 are allowed",
+            "trail (4,194,3",
+            "self.artifacts.put(name, value)",
+        ):
+            assert advice in str(fault)
+    assert sum(map(len, raw(memory).values())) < 10_000, "nothing of it was stored"
+    templates = [Step(stage_name="a", state=Notes(source="x" * MAX_STATE_BYTES))]
+    with pytest.raises(InvalidStateException, match=r"artifacts.put"):
+        engine_for(memory, templates, task_id="other").bind()
+    assert not list(memory.list("other/"))
 
 
 class Slow:
