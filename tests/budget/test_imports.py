@@ -24,6 +24,9 @@ SDKS = (
     "aiohttp",
     "cryptography",
     "zstandard",
+    # What artifacts may be made of
+    "numpy",
+    "pyarrow",
 )
 CLI = ("click", "rich", "checkmate.cli")
 
