@@ -120,6 +120,9 @@ def _stage_plan(engine: CheckMateEngine[Any, Any], index: int) -> Plan:
         cost = yield Store(partial(_begin, run, wakeup))
         if wakeup is not None:
             yield Store(partial(engine.discard, wakeup))
+        if engine.cancel_requested:
+            # A stage in ERROR can be canceled only now, since it runs again.
+            yield from _cancel(engine)
         if must_roll_back:
             must_roll_back = False
             yield from roll_back_attempt(run)

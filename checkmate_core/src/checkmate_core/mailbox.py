@@ -8,6 +8,7 @@ its fence. Each belongs to the life of the task that its sender saw, and means n
 """
 
 import json
+from collections.abc import Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any, ClassVar, Final, TypeVar
@@ -143,6 +144,10 @@ class TaskMailbox:
     def read_signal(self, event: str) -> tuple[Version, Signal] | None:
         """The signal of that name with its version, if there is one."""
         return self._read(signal_object_name(self._task_id, event), Signal)
+
+    def pick(self, name: str, kind: type[LETTER], found: Mapping[str, StoredObject]) -> LETTER | None:
+        """The letter of that object name among objects that were read; None if it is none for this life."""
+        return self._decode(name, found[name], kind) if name in found else None
 
     def discard_signal(self, signal: Signal, version: Version) -> None:
         """Remove a signal that was taken, unless another stands there by now."""

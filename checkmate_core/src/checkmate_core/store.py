@@ -2,10 +2,13 @@
 
 import json
 from collections.abc import Callable, Iterator, Sequence
+from datetime import UTC, datetime
 from math import inf
 from typing import Any
 
 from checkmate_core.artifacts import ArtifactPlace, StoredArtifacts
+from checkmate_core.clock import SYSTEM_CLOCK
+from checkmate_core.due import awaited_letters, with_due
 from checkmate_core.errors import (
     CorruptObjectException,
     IncompatibleTaskException,
@@ -47,7 +50,7 @@ class TaskStore:
     def list(self) -> list[TaskView]:
         """All tasks, unfinished ones first, then the newest first. Removed ones are left out.
 
-        Costs one listing and one read an object. A task that cannot be read is listed with its
+        Costs one listing and one read an object; two more reads tell whether a suspended task is due. A task that cannot be read is listed with its
         fault, first of all.
 
         Raises:
@@ -192,9 +195,17 @@ class TaskStore:
             if manifest and manifest.removed is None:
                 manifests[task_id] = manifest
         bodies = self.io.read_many([name for found in manifests.values() for name in stage_objects(found)])
+        views: dict[str, TaskView] = {}
         for task_id, manifest in manifests.items():
             try:
-                yield self._settled_view(manifest, {**heads, **bodies})
+                views[task_id] = self._settled_view(manifest, {**heads, **bodies})
+            except _UNREADABLE as exc:
+                yield on_fault(task_id, exc)
+        letters = self.io.read_many([name for view in views.values() for name in awaited_letters(view)])
+        now = datetime.fromtimestamp(SYSTEM_CLOCK.now(), UTC)
+        for task_id, view in views.items():
+            try:
+                yield with_due(self.io, manifests[task_id], view, letters, now)
             except _UNREADABLE as exc:
                 yield on_fault(task_id, exc)
 

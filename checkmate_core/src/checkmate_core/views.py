@@ -57,6 +57,7 @@ class TaskView:
         is_removing: Its removal has begun; the next bind goes on with it.
         url: Its manifest.
         fault: Why its objects cannot be read, with status UNBOUND; None if they can.
+        is_due: Whether a SUSPENDED task may go on by now, or is to be canceled; None for any other.
     """
 
     task_id: str
@@ -68,6 +69,13 @@ class TaskView:
     is_removing: bool
     url: str
     fault: str | None = None
+    is_due: bool | None = None
+
+    @property
+    def current(self) -> StageView | None:
+        """The stage that is written next; None in a finished task."""
+        index = _StageStateMachine.next_written([stage.status for stage in self.stages])
+        return None if index is None else self.stages[index]
 
     @property
     def suspension(self) -> Suspension | None:
