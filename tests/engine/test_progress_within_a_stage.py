@@ -290,7 +290,12 @@ def test_a_checkpoint_that_cannot_be_read_back_is_refused_and_nothing_is_written
 def test_a_checkpoint_needs_a_stage_that_is_executed(io: TaskIO) -> None:
     with engine_for(io) as engine:
         stage = engine.stages[0]
-        for call in (stage.checkpoint, lambda: stage.resumable([]), lambda: stage.progress(1)):
+        calls: list[Callable[[], object]] = [
+            stage.checkpoint,
+            lambda: stage.resumable([]),
+            lambda: stage.progress(1),
+        ]
+        for call in calls:
             with pytest.raises(TaskEngineException, match="not being executed"):
                 call()
     with pytest.raises(TaskEngineException, match="not bound"):

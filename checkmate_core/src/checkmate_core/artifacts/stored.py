@@ -136,29 +136,29 @@ class StoredArtifacts:
     async def aload(self, ref: ArtifactRef | None, expected: type[T]) -> T: ...
     async def aload(self, ref: ArtifactRef | None, expected: type[T] | None = None) -> Any:
         """`load` in a thread. If the caller is cancelled, the thread stops at its next part and is waited for."""
-        from checkmate_core.artifacts.threads import in_thread  # asyncio is loaded only when used
+        from checkmate_core.threads import in_own_thread  # asyncio is loaded only when used
 
         stop = Event()
         own = self._until(stop)
         if expected is None:
-            return await in_thread(lambda: own.load(ref), stop)
-        return await in_thread(lambda: own.load(ref, expected), stop)
+            return await in_own_thread(lambda: own.load(ref), stop.set)
+        return await in_own_thread(lambda: own.load(ref, expected), stop.set)
 
     async def aread(self, ref: ArtifactRef | None) -> bytes:
         """`read` in a thread, as `aload`."""
-        from checkmate_core.artifacts.threads import in_thread
+        from checkmate_core.threads import in_own_thread
 
         stop = Event()
         own = self._until(stop)
-        return await in_thread(lambda: own.read(ref), stop)
+        return await in_own_thread(lambda: own.read(ref), stop.set)
 
     async def adownload(self, ref: ArtifactRef | None, path: str | os.PathLike[str]) -> Path:
         """`download` in a thread, as `aload`."""
-        from checkmate_core.artifacts.threads import in_thread
+        from checkmate_core.threads import in_own_thread
 
         stop = Event()
         own = self._until(stop)
-        return await in_thread(lambda: own.download(ref, path), stop)
+        return await in_own_thread(lambda: own.download(ref, path), stop.set)
 
     def _until(self, stop: Event) -> Self:
         def check() -> None:

@@ -97,11 +97,13 @@ class TaskArtifacts(StoredArtifacts):
         self, name: str, value: Value, *, codec: str | None = None, inline_below: int = INLINE_BELOW
     ) -> ArtifactRef:
         """`put` in a thread, as `aload`."""
-        from checkmate_core.artifacts.threads import in_thread  # asyncio is loaded only when used
+        from checkmate_core.threads import in_own_thread  # asyncio is loaded only when used
 
         stop = Event()
         own = self._until(stop)
-        return await in_thread(lambda: own.put(name, value, codec=codec, inline_below=inline_below), stop)
+        return await in_own_thread(
+            lambda: own.put(name, value, codec=codec, inline_below=inline_below), stop.set
+        )
 
 
 def _encoding(value: Any, codec: str | None, what: str) -> tuple[str, Encode]:
