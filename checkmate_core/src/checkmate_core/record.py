@@ -3,6 +3,7 @@
 import json
 import os
 from collections.abc import Sequence
+from copy import deepcopy
 from typing import Any, ClassVar, Final, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -97,6 +98,9 @@ class StageRecord(StoredDocument):
         attempts: How often it was begun.
         history: Every change of its status.
         state: Its state without the bookkeeping above, in JSON terms.
+        schema_version: Version of the class that stored the state.
+        migrating: An owner was about to change the task's list of stages when it wrote this, and the
+            manifest that it sent may still be on its way. See `TaskJournal`.
         notes: What the engine notes of it.
         epoch: Fencing token of the owner that wrote this.
         base_epoch: The life of the task that this belongs to; lower than the manifest's means
@@ -111,6 +115,8 @@ class StageRecord(StoredDocument):
     attempts: int = Field(ge=0)
     history: list[StageStateHistoryEntry]
     state: dict[str, Any]
+    schema_version: int = Field(default=1, ge=1)
+    migrating: bool = False
     notes: StageNotes = Field(default_factory=StageNotes)
     epoch: int
     base_epoch: int
@@ -121,13 +127,20 @@ class StageRecord(StoredDocument):
         """Whether the task is being removed."""
         return self.status == "REMOVING"
 
+    @property
+    def is_begun(self) -> bool:
+        """Whether the stage ever began; if not, the manifest alone says what it is."""
+        return self.status != StageStatus.CREATED
+
     def load_state(self, state_class: type[STAGE_STATE], url: str) -> STAGE_STATE:
         """The state as the model that the stage declares.
 
         Raises:
             IncompatibleTaskException: It does not fit the class.
         """
-        return load_state(state_class, {**self.state, **self.bookkeeping()}, url)
+        return load_state(
+            state_class, self.state, url, version=self.schema_version, bookkeeping=self.bookkeeping()
+        )
 
     def bookkeeping(self) -> dict[str, Any]:
         """Status, attempts and history in JSON terms, as the state holds them."""
@@ -229,20 +242,74 @@ def _comes_back(found: Any, wanted: Any) -> bool:
     return type(found) is not type(wanted) or is_nan
 
 
-def load_state(state_class: type[STAGE_STATE], data: dict[str, Any], url: str) -> STAGE_STATE:
+def load_state(
+    state_class: type[STAGE_STATE],
+    data: dict[str, Any],
+    url: str,
+    *,
+    version: int | None = None,
+    bookkeeping: dict[str, Any] | None = None,
+) -> STAGE_STATE:
     """A state from JSON terms.
+
+    Args:
+        state_class: What it is to be.
+        data: Its attributes.
+        url: Where they are stored.
+        version: Version of the class that stored them; None: this one.
+        bookkeeping: Attributes that are nobody's to migrate.
 
     Raises:
         IncompatibleTaskException: They do not fit the class.
     """
+    current = migrated(state_class, data, url, version)
     try:
         # From JSON text, since some types read text otherwise than they read Python values.
-        return state_class.model_validate_json(json.dumps(data))
-    except ValidationError as exc:
+        return state_class.model_validate_json(json.dumps({**current, **(bookkeeping or {})}))
+    except (ValidationError, TypeError, ValueError) as exc:
+        faults = _faults(exc) if isinstance(exc, ValidationError) else f"migrate() returned no JSON ({exc})"
+        how = "Run the code that wrote it, or"
+        how += (
+            f" raise {state_class.__name__}.schema_version and write migrate()"
+            if version in (None, state_class.schema_version)
+            else f" mend {state_class.__name__}.migrate(), which read version {version} for {state_class.schema_version},"
+        )
         raise IncompatibleTaskException(
-            f"the state stored in {url} does not fit {state_class.__name__}: {_faults(exc)}. Nothing was changed. "
-            "Run the code that wrote it, or make the class read what is stored"
+            f"the state stored in {url} does not fit {state_class.__name__}: {faults}. Nothing was changed. "
+            f"{how} so that the class reads what is stored"
         ) from exc
+
+
+def migrated(
+    state_class: type[BaseStageState], data: dict[str, Any], url: str, version: int | None
+) -> dict[str, Any]:
+    """The attributes as the present version of the class names them.
+
+    Raises:
+        IncompatibleTaskException: A later version stored them, or `migrate` raised.
+    """
+    wanted = state_class.schema_version
+    if version is None or version == wanted:
+        return data
+    name = state_class.__name__
+    if version > wanted:
+        raise IncompatibleTaskException(
+            f"the state stored in {url} has schema_version {version}, and {name} is of {wanted}. Nothing was changed. "
+            f"Run code whose {name} has schema_version {version} or above"
+        )
+    try:
+        found = state_class.migrate(deepcopy(data), version)
+    except Exception as exc:
+        raise IncompatibleTaskException(
+            f"the state stored in {url} has schema_version {version}, {name} is of {wanted}, and {name}.migrate() "
+            f"failed: {type(exc).__name__}: {exc}. Nothing was changed. Mend migrate(), or run the code that wrote it"
+        ) from exc
+    if not isinstance(found, dict):
+        raise IncompatibleTaskException(
+            f"{name}.migrate() returned {type(found).__name__}, not the attributes as a dict, for the state stored in "
+            f"{url} with schema_version {version}. Nothing was changed. Let it return them"
+        )
+    return found
 
 
 def _faults(error: ValidationError) -> str:

@@ -3,12 +3,12 @@
 from copy import deepcopy
 from datetime import datetime
 from functools import cache
-from typing import Any, Final, TypeVar
+from typing import Any, ClassVar, Final, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic.fields import FieldInfo
 
-from checkmate_core.errors import MissingStateException
+from checkmate_core.errors import IncompatibleTaskException, MissingStateException
 from checkmate_core.status import StageStatus
 
 STAGE_STATE = TypeVar("STAGE_STATE", bound="BaseStageState")
@@ -51,6 +51,8 @@ class BaseStageState(BaseModel):
     what pydantic can write as JSON and read back.
 
     Attributes:
+        schema_version: Of the class, not of one state: raise it when attributes change in a way that
+            stored states do not fit any more, and write `migrate`.
         status: Where the stage stands. Only the engine changes it.
         attempts: How often the stage was begun.
         history: Every change of its status.
@@ -65,10 +67,32 @@ class BaseStageState(BaseModel):
         val_json_bytes="base64",
     )
 
+    schema_version: ClassVar[int] = 1
+
     status: StageStatus = Field(default=StageStatus.UNBOUND, title="Status")
     attempts: int = Field(default=0, ge=0, title="Attempts", description="How often the stage was begun")
     history: list[StageStateHistoryEntry] = Field(default_factory=list, title="History")
     result: Any = Field(default=None, title="Result", description="What the stage hands over")
+
+    @classmethod
+    def migrate(cls, data: dict[str, Any], from_version: int) -> dict[str, Any]:
+        """Turn what an earlier version of this class stored into what this one reads. Override it.
+
+        Called at every read of a state whose version is lower than `schema_version`, before it is
+        validated; a complete stage keeps what it has, so it is read like that for ever. Do not count on
+        the order of stages or on anything outside.
+
+        Args:
+            data: The attributes in JSON terms, without status, attempts and history; a copy.
+            from_version: The version that stored them.
+
+        Returns:
+            The attributes as this version names and types them.
+
+        Raises:
+            IncompatibleTaskException: There is no way. That is what the default says.
+        """
+        raise IncompatibleTaskException(f"{cls.__name__} has no migrate() that reads version {from_version}")
 
     def require(self, *names: str) -> None:
         """Check that a stage has the inputs it needs.
