@@ -33,7 +33,15 @@ VARYING = {"written_by", "write_id", "owner", "message", "begin", "end", "create
 VARYING |= {"acquired_at", "renewed_at"}
 
 # What format 1 has gained since; where it is missing, a reader takes the defaults.
-ADDED = {"notes", "on_error", "max_interruptions"}
+ADDED = {
+    "notes",
+    "on_error",
+    "max_interruptions",
+    "schema_version",
+    "schema_versions",
+    "stage_objects",
+    "migrating",
+}
 
 RESULT = {"seen": 3, "last": "finish"}
 

@@ -1,6 +1,7 @@
 """The engine of CheckMate. Applications import from `checkmate`, backends from here."""
 
 from checkmate_core.artifacts import ArtifactRef
+from checkmate_core.changes import StageChanges
 from checkmate_core.checkmate import CheckMate
 from checkmate_core.copying import CopyReport, copy_tasks
 from checkmate_core.engine import CheckMateEngine
@@ -71,6 +72,7 @@ __all__ = [
     "Progress",
     "RetryPolicy",
     "SealedObjectException",
+    "StageChanges",
     "StageEvent",
     "StageFailedException",
     "StageStateHistoryEntry",

@@ -22,6 +22,7 @@ from checkmate_core.io.registry import open_task_io
 from checkmate_core.journal import TaskJournal
 from checkmate_core.layout import check_task_id
 from checkmate_core.lease import DEFAULT_LEASE
+from checkmate_core.record import migrated
 from checkmate_core.retry import RetryPolicy
 from checkmate_core.stage import STAGE, BaseStage
 from checkmate_core.state import BaseStageState
@@ -81,13 +82,20 @@ class CheckMate(CheckMateEngine[STAGE, STAGE_RESULT]):
             gone = f" (removed {manifest.removed:%Y-%m-%d %H:%M} UTC)" if manifest else ""
             raise PersistenceDataNotFoundException(f"there is no task {task_id} in {io.base_url}{gone}")
         stages: list[BaseStage[Any]] = []
-        for name, template in zip(manifest.stage_template_classes, manifest.stage_templates, strict=True):
+        for index, name in enumerate(manifest.stage_template_classes):
+            template = manifest.stage_templates[index]
             stage_class = find_imported(name)
             if stage_class is None or not issubclass(stage_class, BaseStage):
                 raise IncompatibleTaskException(
                     f"task {task_id} needs the stage class {name}, which nothing in this process has imported. Import "
-                    "the module that defines it, then load the task (class names from a store are never imported)"
+                    "the module that defines it, then load the task (class names from a store are never imported). If the "
+                    "class has another name now, bind the task with CheckMateEngine(…, changes=StageChanges(classes=…))"
                 )
+            state_class = stage_class.model_fields["state"].annotation
+            if isinstance(state_class, type) and issubclass(state_class, BaseStageState):
+                version = manifest.schema_version_of(index)
+                state = migrated(state_class, template["state"], journal.url, version)
+                template = {**template, "state": state}
             try:
                 stages.append(stage_class.model_validate_json(json.dumps(template)))
             except ValidationError as exc:

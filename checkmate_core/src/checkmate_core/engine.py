@@ -9,6 +9,7 @@ from typing import Any, Literal
 from uuid import uuid4
 
 from checkmate_core.cancellation import cancel_plan
+from checkmate_core.changes import StageChanges
 from checkmate_core.clock import SYSTEM_CLOCK, Clock
 from checkmate_core.driver import adrive, drive
 from checkmate_core.errors import TaskEngineException
@@ -60,6 +61,7 @@ class CheckMateEngine(StageHost[STAGE, STAGE_RESULT]):
         on_error: What follows when a stage has failed for good.
         max_interruptions: How often in a row a process may die in a stage before it is stopped.
         observers: Called with each event of a stage; more may be added.
+        stage_changes: How stages of earlier code became these.
         clock: Where waits and times come from.
     """
 
@@ -81,6 +83,7 @@ class CheckMateEngine(StageHost[STAGE, STAGE_RESULT]):
         on_error: Literal["stop", "compensate"] = "stop",
         max_interruptions: int = 3,
         observers: Sequence[Observer] = (),
+        changes: StageChanges | None = None,
     ) -> None:
         """Initializes an engine. Makes no request.
 
@@ -111,11 +114,13 @@ class CheckMateEngine(StageHost[STAGE, STAGE_RESULT]):
                 between, before the stage is stopped in ERROR. A stage may override it.
             observers: Called with a `StageEvent` for each thing that happens to a stage. They cannot break
                 the run.
+            changes: How stages of earlier code became these. A stored task with other stages is changed
+                at bind as this says, and refused where it says nothing.
 
         Raises:
             TaskEngineException: No stage templates; the retry policy is NONE and max_attempts is
                 not 1; max_attempts or max_interruptions is less than 1; the task id cannot name a task; the
-                lease is no number above 0; on_error is neither.
+                lease is no number above 0; on_error is neither; changes are none of these stages.
             UnsupportedBackendException: Nothing serves the URL.
         """
         if not stage_templates:
@@ -126,6 +131,8 @@ class CheckMateEngine(StageHost[STAGE, STAGE_RESULT]):
             raise TaskEngineException(f'on_error is {on_error!r}; it must be "stop" or "compensate"')
         if max_interruptions < 1:
             raise TaskEngineException(f"max_interruptions is {max_interruptions}; it must be at least 1")
+        if changes is not None:
+            changes.check([stage.stage_name for stage in stage_templates])
         for stage in stage_templates:
             if stage.retry_policy == RetryPolicy.NONE and stage.max_attempts is None:
                 continue  # excepted from the engine's retries on purpose
@@ -151,6 +158,7 @@ class CheckMateEngine(StageHost[STAGE, STAGE_RESULT]):
         self.on_error = on_error
         self.max_interruptions = max_interruptions
         self.observers = list(observers)
+        self.stage_changes = changes
         self.stages: list[STAGE] = self._fresh_stages()
         self._positions = {stage.stage_name: index for index, stage in enumerate(self.stages)}
         self._is_new_id = task_id is None
@@ -212,6 +220,7 @@ class CheckMateEngine(StageHost[STAGE, STAGE_RESULT]):
                 force_create=self.force_create,
                 is_new=self._is_new_id,
                 clock=self.clock,
+                changes=self.stage_changes,
             )
         )
         self._is_new_id = False

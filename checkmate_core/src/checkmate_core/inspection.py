@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
 from checkmate_core.errors import TaskEngineException
 from checkmate_core.io.protocol import TaskIO
-from checkmate_core.layout import lock_object_name
+from checkmate_core.layout import lock_object_name, stage_object_name
 from checkmate_core.lock_record import LockRecord, read_lock
 from checkmate_core.manifest import TaskEngineState
 from checkmate_core.report import LIGHTWHITE_EX, Source, render_engine
@@ -125,6 +125,17 @@ class TaskInspection(Generic[STAGE, STAGE_RESULT]):
             return self._positions[stage.stage_name]
         except KeyError as exc:
             raise TaskEngineException(f"task {self.task_id} has no stage {stage.stage_name!r}") from exc
+
+    def object_name_of(self, stage: BaseStage[Any]) -> str:
+        """Name of the object of a stage; of an unbound engine's, the one that it has in a new task.
+
+        Raises:
+            TaskEngineException: The task has no such stage.
+        """
+        index = self.index_of(stage)
+        if self._session is not None:
+            return self._session.object_name(index)
+        return stage_object_name(self.task_id, index, stage.stage_name)
 
     def first_unfinished(self, start: int = 0) -> int:
         """Position of the first stage that is not complete; the number of stages if there is none.

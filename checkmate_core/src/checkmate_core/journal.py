@@ -2,6 +2,11 @@
 
 Every write is a swap on the version that this owner last saw. That is the fence: once another
 owner has written an object, nothing that this one sends about it is applied any more.
+
+A migration, which changes the task's list of stages, is two writes: the object that an earlier owner could
+write next is claimed as it is, marked ``migrating``; then the manifest is swapped. Whoever meets the mark
+cannot tell whether that second write is still on its way. So before the claim that takes the mark away,
+the manifest is swapped by itself: then the late one fails. ADR 11 tells what goes wrong otherwise.
 """
 
 from collections.abc import Callable, Sequence
@@ -69,6 +74,8 @@ class TaskJournal:
         self._manifest: Manifest | None = None
         self._versions: dict[str, Version] = {}
         self._claimed: set[str] = set()
+        # Objects that were seen marked by a migration, with the epoch of the owner that marked them.
+        self._marks: dict[str, int] = {}
 
     @property
     def manifest(self) -> Manifest:
@@ -133,11 +140,45 @@ class TaskJournal:
             )
         )
 
+    def stake_life(self) -> None:
+        """Put a tombstone of ours where the manifest of the next life is to be, so that it can be begun last.
+
+        Nobody else's manifest for it that is still on its way is applied any more, and until `begin_life`
+        there is no task for anyone who looks.
+
+        Raises:
+            VersionConflictException: There is a live manifest, or somebody else stakes a claim.
+        """
+        self._write_manifest(
+            Manifest(
+                task_id=self.task_id,
+                base_epoch=self.epoch,
+                epoch=self.epoch,
+                owner=self.owner,
+                created=self._now(),
+                removed=self._now(),
+                stage_templates=[],
+                stage_template_classes=[],
+                state_class="",
+            )
+        )
+
+    def change_stages(self, **fields: Any) -> None:
+        """Store another list of stages. To be preceded by a claim that is marked ``migrating``.
+
+        Raises:
+            StaleViewError: The manifest is not as it was last read.
+        """
+        try:
+            self._write_manifest(self._stamped(**fields))
+        except VersionConflictException as conflict:
+            raise StaleViewError(self.epoch + 1) from conflict
+
     def end_life(self, status: StageStatus) -> None:
         """Note in the manifest how the task ended.
 
         Raises:
-            LockLostException: The task was removed, or begun anew, meanwhile.
+            LockLostException: The task was removed, begun anew or migrated meanwhile.
         """
         while self.manifest.ended is None:
             try:
@@ -151,7 +192,7 @@ class TaskJournal:
         """Replace the manifest with a tombstone.
 
         Raises:
-            LockLostException: The task was begun anew meanwhile.
+            LockLostException: The task was begun anew or migrated meanwhile.
         """
         while self.manifest.removed is None:
             try:
@@ -167,13 +208,14 @@ class TaskJournal:
 
         Raises:
             StageChangedError: An earlier owner's write, or an earlier one of ours, had arrived.
-            LockLostException: Another owner has the stage, or the task was removed.
+            LockLostException: Another owner has the stage, or the task was removed or migrated.
             TaskIOException: The store failed.
         """
         record = StageRecord(
             epoch=self.epoch, base_epoch=self.manifest.base_epoch, owner=self.owner, **fields
         )
         while True:
+            self._settle_migration(obj_name)
             try:
                 self._versions[obj_name] = self._write(obj_name, record.encode(), record.write_id)
             except VersionConflictException as conflict:
@@ -237,7 +279,27 @@ class TaskJournal:
         if not is_own and not is_earlier:
             raise lost from conflict
         self._versions[obj_name] = stored.version
-        raise StageChangedError(current, url) from conflict
+        self._note_mark(obj_name, current)
+        if current.is_begun:
+            raise StageChangedError(current, url) from conflict
+
+    def _settle_migration(self, obj_name: str) -> None:
+        """Let the manifest fail that an earlier owner may have sent once it had marked this object."""
+        marked_by = self._marks.get(obj_name)
+        # Where a later owner's manifest stands, what was sent before it has arrived or failed.
+        while marked_by is not None and marked_by >= self.manifest.epoch:
+            try:
+                self._write_manifest(self._stamped())
+            except VersionConflictException as conflict:
+                self._reread_life(conflict)
+            else:
+                break
+        self._marks.pop(obj_name, None)
+
+    def _note_mark(self, obj_name: str, record: StageRecord) -> None:
+        self._marks.pop(obj_name, None)
+        if record.migrating:
+            self._marks[obj_name] = record.epoch
 
     def _write(self, obj_name: str, data: bytes, write_id: str) -> Version:
         self.check_held()
@@ -254,15 +316,20 @@ class TaskJournal:
         return Manifest.model_validate({**kept, "epoch": self.epoch, "owner": self.owner, **changes})
 
     def _reread_life(self, conflict: VersionConflictException) -> None:
-        """Read the manifest again; raise if another owner's life or word stands there."""
-        base_epoch = self.manifest.base_epoch
+        """Read the manifest again; raise if another life, owner's word or list of stages stands there."""
+        known = self.manifest
         current = self.read_manifest()
         if (
             current is None
-            or current.base_epoch != base_epoch
+            or current.base_epoch != known.base_epoch
             or (self.is_fenced and current.epoch > self.epoch)
         ):
             raise self._lost_life() from conflict
+        if current.removed is None and current.stage_list != known.stage_list:
+            raise LockLostException(
+                f"task {self.task_id} ({self.url}) got other stages by an earlier owner's hand while it was being bound. "
+                "This write was not applied. Bind the task again"
+            ) from conflict
 
     def _lost_life(self) -> LockLostException:
         return LockLostException(
@@ -288,7 +355,10 @@ class TaskJournal:
         self._versions[obj_name] = stored.version
         if record.base_epoch > self.manifest.base_epoch:
             raise StaleViewError(record.epoch + 1)
-        return record if record.base_epoch == self.manifest.base_epoch else None
+        if record.base_epoch < self.manifest.base_epoch:
+            return None
+        self._note_mark(obj_name, record)
+        return record
 
     def _now(self) -> datetime:
         return datetime.fromtimestamp(self._clock.now(), UTC)

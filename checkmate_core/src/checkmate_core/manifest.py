@@ -1,6 +1,5 @@
 """What is stored of a task as a whole: which stages it has, from which life, and how it ended."""
 
-import json
 from collections.abc import Sequence
 from datetime import datetime
 from typing import Any, ClassVar, Generic, Literal, Self
@@ -8,8 +7,8 @@ from typing import Any, ClassVar, Generic, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from checkmate_core.errors import IncompatibleTaskException, TaskEngineException
-from checkmate_core.imported import qualified_name
-from checkmate_core.record import StoredDocument, check_readable, dump_state, load_state
+from checkmate_core.layout import stage_object_name
+from checkmate_core.record import StoredDocument, check_readable, dump_state
 from checkmate_core.stage import STAGE, BaseStage
 from checkmate_core.state import BaseStageState
 from checkmate_core.status import StageStatus
@@ -47,6 +46,9 @@ class Manifest(StoredDocument):
         created: When this life began.
         stage_template_classes: Qualified names of the stages' classes.
         stage_templates: The stages with their inputs, in JSON terms.
+        schema_versions: Version of the class that stored each template's state; empty: all 1.
+        stage_objects: Stage names that the stages' objects are named by. They differ from the stages'
+            where one was renamed after it had begun; empty: none was.
         state_class: Qualified name of the state class.
         max_attempts: The engine's, for whoever loads the task.
         retry_policy: The engine's, for whoever loads the task.
@@ -66,6 +68,8 @@ class Manifest(StoredDocument):
     created: datetime
     stage_template_classes: list[str]
     stage_templates: list[dict[str, Any]]
+    schema_versions: list[int] = Field(default_factory=list)
+    stage_objects: list[str] = Field(default_factory=list)
     state_class: str
     max_attempts: int = 1
     retry_policy: dict[str, Any] = Field(default_factory=dict)
@@ -80,6 +84,11 @@ class Manifest(StoredDocument):
         if self.removed is None:
             if not self.stage_templates or len(self.stage_templates) != len(self.stage_template_classes):
                 raise ValueError("it needs as many stage templates as stage classes, and at least one")
+            if any(
+                len(each) not in (0, len(self.stage_templates))
+                for each in (self.schema_versions, self.stage_objects)
+            ):
+                raise ValueError("it needs as many schema versions and objects as stages, or none")
             for template in self.stage_templates:
                 if not isinstance(template.get("stage_name"), str) or not isinstance(
                     template.get("state"), dict
@@ -97,6 +106,27 @@ class Manifest(StoredDocument):
         """Names of the stages in their order."""
         return [template["stage_name"] for template in self.stage_templates]
 
+    @property
+    def objects(self) -> list[str]:
+        """Names of the objects of the stages in their order."""
+        return [
+            stage_object_name(self.task_id, index, self.object_stage_name(index))
+            for index in range(len(self.stage_templates))
+        ]
+
+    @property
+    def stage_list(self) -> tuple[list[str], list[str], list[str]]:
+        """Which stages the task has; another one means that it was migrated."""
+        return self.stage_names, self.stage_template_classes, self.objects
+
+    def object_stage_name(self, index: int) -> str:
+        """The stage name that the object of a stage is named by."""
+        return self.stage_objects[index] if self.stage_objects else self.stage_names[index]
+
+    def schema_version_of(self, index: int) -> int:
+        """Version of the class that stored the state of a template."""
+        return self.schema_versions[index] if self.schema_versions else 1
+
 
 def dump_templates(stages: Sequence[BaseStage[Any]], task_id: str) -> list[dict[str, Any]]:
     """Stages in JSON terms, by their runtime type.
@@ -111,24 +141,6 @@ def dump_templates(stages: Sequence[BaseStage[Any]], task_id: str) -> list[dict[
         check_readable(stage.state, state, where)
         templates.append({**stage.dump_fields(where), "state": state})
     return templates
-
-
-def check_same_task(manifest: Manifest, stages: Sequence[BaseStage[Any]], url: str) -> None:
-    """Refuse to work on a stored task with stages that it was not made of.
-
-    Raises:
-        IncompatibleTaskException: Another number, order, name or class of stages, or a state class
-            that cannot read the stored inputs.
-    """
-    stored = list(zip(manifest.stage_names, manifest.stage_template_classes, strict=False))
-    given = [(stage.stage_name, qualified_name(type(stage))) for stage in stages]
-    if stored != given:
-        raise IncompatibleTaskException(
-            f"task {manifest.task_id} ({url}) has the stages {_list(stored)}, but this process has {_list(given)}. "
-            "Nothing was changed. Run the code that created the task, or give a new task id"
-        )
-    for stage, template in zip(stages, manifest.stage_templates, strict=True):
-        load_state(type(stage.state), template["state"], url)
 
 
 def check_stage_list(stages: Sequence[BaseStage[Any]], task_id: str) -> type[BaseStageState]:
@@ -150,6 +162,11 @@ def check_stage_list(stages: Sequence[BaseStage[Any]], task_id: str) -> type[Bas
                 f"the stages of task {task_id} have different state classes: {state_class.__name__} and, in stage "
                 f"{stage.stage_name!r}, {type(stage.state).__name__}. Give all of them one"
             )
+    version: object = state_class.schema_version
+    if not isinstance(version, int) or version < 1:
+        raise IncompatibleTaskException(
+            f"{state_class.__name__}.schema_version is {version!r}; it must be a whole number of at least 1"
+        )
     required = [name for name, field in state_class.model_fields.items() if field.is_required()]
     if required:
         raise IncompatibleTaskException(
@@ -157,7 +174,3 @@ def check_stage_list(stages: Sequence[BaseStage[Any]], task_id: str) -> type[Bas
             "(usually None): a default is how the engine knows that a stage has not set it"
         )
     return state_class
-
-
-def _list(stages: Sequence[tuple[str, str]]) -> str:
-    return json.dumps([f"{name} ({class_name})" for name, class_name in stages], ensure_ascii=False)

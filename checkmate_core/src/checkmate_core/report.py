@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
 from checkmate_core.errors import TaskEngineException
 from checkmate_core.journal import StaleViewError, TaskJournal
+from checkmate_core.migration import plan_migration
 from checkmate_core.record import dump_state, load_state
 from checkmate_core.state import BaseStageState, StageStateHistoryEntry
 from checkmate_core.status import StageStatus, _StageStateMachine
@@ -121,14 +122,21 @@ def _stored_states(engine: TaskInspection[Any, Any]) -> list[BaseStageState]:
         # Not stored: what a bind would make of the templates.
         templates = engine.task_state.stage_templates
         return [template.state.model_copy(deep=True, update=created) for template in templates]
-    return [
-        load_state(type(stage.state), {**inputs["state"], **created}, journal.url)
-        if record is None
-        else record.load_state(type(stage.state), engine.io.build_url(name))
-        for (name, record), stage, inputs in zip(
-            records.items(), engine.stages, journal.manifest.stage_templates, strict=True
+    manifest = journal.manifest
+    plan_migration(manifest, engine.stages, [], None, journal.url)
+    if manifest.objects != names:
+        # A stage was renamed after it had begun, and this engine is not bound.
+        records = journal.read_all(manifest.objects)
+    states: list[BaseStageState] = []
+    for index, (stage, (name, record)) in enumerate(zip(engine.stages, records.items(), strict=True)):
+        if record is not None and record.is_begun:
+            states.append(record.load_state(type(stage.state), engine.io.build_url(name)))
+            continue
+        inputs, version = manifest.stage_templates[index]["state"], manifest.schema_version_of(index)
+        states.append(
+            load_state(type(stage.state), inputs, journal.url, version=version, bookkeeping=created)
         )
-    ]
+    return states
 
 
 def _in_order(value: Any, dumped: Any) -> Any:

@@ -10,20 +10,23 @@ from tenacity import Retrying, retry_if_exception_type
 from tenacity.stop import stop_after_attempt
 from tenacity.wait import wait_random
 
+from checkmate_core.changes import StageChanges
 from checkmate_core.clock import Clock
 from checkmate_core.errors import (
     BindException,
     InvalidTransitionException,
+    LockLostException,
     TaskEngineException,
     VersionConflictException,
 )
 from checkmate_core.imported import qualified_name
 from checkmate_core.io.protocol import TaskIO
 from checkmate_core.journal import StageChangedError, StaleViewError, TaskJournal
-from checkmate_core.layout import lock_object_name, stage_object_name
+from checkmate_core.layout import lock_object_name
 from checkmate_core.lock import BindLock
 from checkmate_core.mailbox import CancelWatch, Signal, TaskMailbox
-from checkmate_core.manifest import Manifest, check_same_task, dump_templates
+from checkmate_core.manifest import Manifest, dump_templates
+from checkmate_core.migration import Migration, plan_migration
 from checkmate_core.notes import StageNotes
 from checkmate_core.record import StageRecord, check_readable, dump_state, load_state, stage_statuses
 from checkmate_core.stage import BaseStage
@@ -37,6 +40,7 @@ _log = logging.getLogger(__name__)
 _MAX_ROUNDS = 20
 _MAX_REREADS = 2
 
+_KEPT_BY_A_MARK: Final = ("stage_name", "status", "attempts", "history", "state", "schema_version", "notes")
 _FROM_CODE: Final = frozenset({StageStatus.RUNNING, StageStatus.COMPLETE, StageStatus.SUSPENDED})
 
 
@@ -58,6 +62,7 @@ class TaskSpec:
         force_create: Refuse a task that exists.
         is_new: The id was made just now, so there is nothing to read.
         clock: Where time comes from.
+        changes: How stages of earlier code became these.
     """
 
     io: TaskIO
@@ -73,6 +78,7 @@ class TaskSpec:
     force_create: bool
     is_new: bool
     clock: Clock
+    changes: StageChanges | None = None
 
 
 class TaskSession:
@@ -101,10 +107,8 @@ class TaskSession:
         self._spec = spec
         self._pid = os.getpid()
         self._templates = dump_templates(spec.stages, spec.task_id)
-        self._stage_objects = [
-            stage_object_name(spec.task_id, index, stage.stage_name)
-            for index, stage in enumerate(spec.stages)
-        ]
+        self._stage_objects: list[str] = []
+        self._migration: Migration | None = None
         self._is_new = spec.is_new
         self._is_created_here = False
         self._min_epoch = 1
@@ -145,9 +149,17 @@ class TaskSession:
             return record.load_state(state_class, self._spec.io.build_url(self._stage_objects[index]))
         if self._is_created_here:
             return None
+        manifest = self.journal.manifest
         return load_state(
-            state_class, self.journal.manifest.stage_templates[index]["state"], self.journal.url
+            state_class,
+            manifest.stage_templates[index]["state"],
+            self.journal.url,
+            version=manifest.schema_version_of(index),
         )
+
+    def object_name(self, index: int) -> str:
+        """Name of the object of a stage."""
+        return self._stage_objects[index]
 
     @property
     def mailbox(self) -> TaskMailbox:
@@ -198,6 +210,7 @@ class TaskSession:
             attempts=state.attempts,
             history=state.history,
             state=dumped,
+            schema_version=type(state).schema_version,
             notes=notes,
         )
 
@@ -217,6 +230,7 @@ class TaskSession:
                 attempts=known.attempts,
                 history=history,
                 state=known.state,
+                schema_version=known.schema_version,
                 notes=notes,
             )
 
@@ -263,7 +277,7 @@ class TaskSession:
             try:
                 self.records[unfinished] = self.journal.write_stage(
                     self._stage_objects[unfinished],
-                    stage_name=self._spec.stages[unfinished].stage_name,
+                    stage_name=self.journal.manifest.stage_names[unfinished],
                     status="REMOVING",
                     attempts=found.attempts if found else 0,
                     history=found.history if found else [],
@@ -304,6 +318,7 @@ class TaskSession:
             raise
 
     def _admit(self, seen: Manifest) -> None:
+        self._migration = None
         if seen.removed is not None:
             return
         if self._spec.force_create:
@@ -311,19 +326,30 @@ class TaskSession:
                 f"task {self._spec.task_id} exists ({self.journal.url}) and force_create means a new one. Nothing "
                 "was changed. Give another id, drop force_create to resume it, or remove it first"
             )
-        check_same_task(seen, self._spec.stages, self.journal.url)
-        ignored = [
-            f"{given['stage_name']}.{name}"
-            for given, stored in zip(self._templates, seen.stage_templates, strict=True)
-            for name, value in given["state"].items()
-            if value != stored["state"].get(name)
-        ]
-        if ignored:
+        url = self.journal.url
+        self._migration = plan_migration(seen, self._spec.stages, self._templates, self._spec.changes, url)
+        if self._migration is None and (ignored := self._ignored_inputs(seen)):
             _log.warning(
                 "task %s exists and resumes with its stored inputs; those given now differ in %s and are ignored",
                 self._spec.task_id,
                 ", ".join(ignored),
             )
+
+    def _ignored_inputs(self, seen: Manifest) -> list[str]:
+        ignored = []
+        for index, (stage, given) in enumerate(zip(self._spec.stages, self._templates, strict=True)):
+            stored = seen.stage_templates[index]["state"]
+            if stored != given["state"]:
+                # As this version of the class has them: names may be others, and missing ones have defaults.
+                version = seen.schema_version_of(index)
+                state = load_state(type(stage.state), stored, self.journal.url, version=version)
+                stored = dump_state(state, f"stage {stage.stage_name!r} of task {self._spec.task_id}")
+            ignored += [
+                f"{given['stage_name']}.{name}"
+                for name, value in given["state"].items()
+                if value != stored.get(name)
+            ]
+        return ignored
 
     def _acquire(self, seen: Manifest | None) -> None:
         if self._spec.no_lock:
@@ -351,10 +377,15 @@ class TaskSession:
             self._create()
             self.cancel_watch.open(self.mailbox)
             return
+        self._stage_objects = seen.objects
         # Nobody can cancel a finished task.
         self.records = self._read_stages(with_cancel_request=not seen.is_over)
         manifest = self.journal.manifest
-        if manifest.removed is not None or manifest.base_epoch != seen.base_epoch:
+        if (
+            manifest.removed is not None
+            or manifest.base_epoch != seen.base_epoch
+            or manifest.stage_list != seen.stage_list
+        ):
             raise StaleViewError(manifest.epoch + 1)
         stamps = [(manifest.epoch, manifest.owner), *((r.epoch, r.owner) for r in self.records if r)]
         highest = max(epoch for epoch, _ in stamps)
@@ -365,9 +396,51 @@ class TaskSession:
         if any(record and record.is_removing for record in self.records):
             self.remove_task()
             raise StaleViewError(self.journal.epoch + 1)
+        if self._migration is not None:
+            self._migrate(self._migration)
+        # One that a migration made, of a stage that never began: the manifest says what it is.
+        self.records = [record if record and record.is_begun else None for record in self.records]
         self.cancel_watch.open(self.mailbox)
         if self.journal.has_cancel_request:
             self.cancel_watch.look()
+
+    def _migrate(self, migration: Migration) -> None:
+        """Give the stored task the stages of this process. See `TaskJournal` for the order of the writes."""
+        manifest = self.journal.manifest
+        statuses = stage_statuses(self.records)
+        if manifest.ended is not None:
+            raise StaleViewError
+        migration.check(statuses)
+        position = _StageStateMachine.next_written(statuses)
+        if position is not None:
+            self._mark(position, manifest)
+        self.journal.change_stages(**migration.manifest_fields(statuses))
+        _log.warning("task %s was migrated: %s", self._spec.task_id, "; ".join(migration.changes))
+        # What has begun has kept its position and its object.
+        begun = [record for record in self.records if record and record.is_begun]
+        self.records = [*begun, *[None] * (len(self._spec.stages) - len(begun))]
+        self._stage_objects = self.journal.manifest.objects
+
+    def _mark(self, position: int, manifest: Manifest) -> None:
+        record = self.records[position]
+        if record is None:
+            known: dict[str, Any] = {
+                "stage_name": manifest.stage_names[position],
+                "status": StageStatus.CREATED,
+                "attempts": 0,
+                "history": [],
+                "state": manifest.stage_templates[position]["state"],
+                "schema_version": manifest.schema_version_of(position),
+            }
+        else:
+            known = {name: getattr(record, name) for name in _KEPT_BY_A_MARK}
+        try:
+            self.journal.write_stage(self._stage_objects[position], **known, migrating=True)
+        except StageChangedError as changed:
+            raise StaleViewError(self.journal.epoch + 1) from changed
+        except LockLostException as lost:
+            self.check_held()
+            raise StaleViewError(self.journal.epoch + 1) from lost
 
     def _read_stages(self, *, with_cancel_request: bool) -> list[StageRecord | None]:
         def read() -> list[StageRecord | None]:
@@ -390,6 +463,7 @@ class TaskSession:
             self.journal.begin_life(
                 self._templates,
                 stage_template_classes=[qualified_name(type(stage)) for stage in spec.stages],
+                schema_versions=[type(stage.state).schema_version for stage in spec.stages],
                 state_class=qualified_name(type(spec.stages[0].state)),
                 max_attempts=spec.max_attempts,
                 retry_policy=spec.retry_policy,
@@ -398,6 +472,7 @@ class TaskSession:
             )
         except VersionConflictException as exc:
             raise StaleViewError from exc
+        self._stage_objects = self.journal.manifest.objects
         self.records = [None] * len(spec.stages)
         self._is_created_here = True
 

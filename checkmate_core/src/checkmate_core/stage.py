@@ -16,7 +16,7 @@ from pydantic_core import PydanticSerializationError
 from checkmate_core.artifacts import TaskArtifacts
 from checkmate_core.copyable_lock import CopyableLock
 from checkmate_core.errors import InvalidStateException, TaskEngineException
-from checkmate_core.layout import STAGE_NAME_MAX_LENGTH, stage_object_name
+from checkmate_core.layout import STAGE_NAME_MAX_LENGTH
 from checkmate_core.notes import StageNotes
 from checkmate_core.process import HOST
 from checkmate_core.retry import RetryPolicy
@@ -223,7 +223,7 @@ class BaseStage(StageWork, BaseModel, ABC, Generic[STAGE_STATE]):
             TaskEngineException: Neither is there, or the stage is not one of that engine's.
         """
         engine = engine or self.engine
-        return stage_object_name(engine.task_id, engine.index_of(self), self.stage_name)
+        return engine.object_name_of(self)
 
     def bind_to_engine(self, task_engine: CheckMateEngine[Any, Any]) -> Self:
         """Bind the stage to an engine. If the stage state exists, it is loaded from storage.

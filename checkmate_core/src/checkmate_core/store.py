@@ -25,7 +25,7 @@ from checkmate_core.report import StageSection, render_task
 from checkmate_core.signaling import request_cancel, send_signal
 from checkmate_core.status import StageStatus
 from checkmate_core.types import StoredObject
-from checkmate_core.views import TaskView, stage_objects, view_task
+from checkmate_core.views import TaskView, view_task
 
 _BATCH = 200
 _REREADS = 3
@@ -194,7 +194,7 @@ class TaskStore:
             # Without a manifest there is only a lock: the task never started.
             if manifest and manifest.removed is None:
                 manifests[task_id] = manifest
-        bodies = self.io.read_many([name for found in manifests.values() for name in stage_objects(found)])
+        bodies = self.io.read_many([name for found in manifests.values() for name in found.objects])
         views: dict[str, TaskView] = {}
         for task_id, manifest in manifests.items():
             try:
@@ -215,7 +215,7 @@ class TaskStore:
                 return view_task(self.io, manifest, bodies)
             except InvalidTransitionException:
                 # Reading takes no lock, so a running task may have moved on between two reads.
-                bodies = self.io.read_many([*stage_objects(manifest), lock_object_name(manifest.task_id)])
+                bodies = self.io.read_many([*manifest.objects, lock_object_name(manifest.task_id)])
         return view_task(self.io, manifest, bodies)
 
     def _no_task(self, task_id: str) -> PersistenceDataNotFoundException:

@@ -33,7 +33,6 @@ from checkmate_core.record import StageRecord
 from checkmate_core.takeover import LockWatch, sight_lock
 from checkmate_core.transfer import digest, list_all, persistently, put_verified, read_all, read_in_batches
 from checkmate_core.types import Capability, ObjectInfo
-from checkmate_core.views import stage_objects
 
 # Each round means that the task went on while it was copied.
 _ROUNDS: Final = 5
@@ -149,7 +148,7 @@ class TaskCopy:
         if manifest.removed is not None:
             raise PersistenceDataNotFoundException(f"task {self._task_id} was removed from {where}")
         infos = list_all(self._source, task_prefix(self._task_id))
-        stages = read_all(self._source, stage_objects(manifest))
+        stages = read_all(self._source, manifest.objects)
         records = [
             StageRecord.decode(stored.data, self._source.build_url(name)) for name, stored in stages.items()
         ]

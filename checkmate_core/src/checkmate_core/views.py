@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Any
 
 from checkmate_core.io.protocol import TaskIO
-from checkmate_core.layout import lock_object_name, manifest_name, stage_object_name
+from checkmate_core.layout import lock_object_name, manifest_name
 from checkmate_core.lock_record import LockRecord
 from checkmate_core.manifest import Manifest
 from checkmate_core.notes import Progress, StageNotes, Suspension
@@ -110,7 +110,7 @@ def view_task(io: TaskIO, manifest: Manifest, bodies: Mapping[str, StoredObject]
         InvalidTransitionException: The stages cannot stand as they do, or were read while they
             changed.
     """
-    names = stage_objects(manifest)
+    names = manifest.objects
     records = [_record(io, manifest, name, bodies.get(name)) for name in names]
     stages = tuple(
         _view_stage(record, status, class_name, template, io.build_url(name))
@@ -140,16 +140,10 @@ def view_task(io: TaskIO, manifest: Manifest, bodies: Mapping[str, StoredObject]
     )
 
 
-def stage_objects(manifest: Manifest) -> list[str]:
-    """Names of the objects of a task's stages, in order."""
-    return [
-        stage_object_name(manifest.task_id, index, name) for index, name in enumerate(manifest.stage_names)
-    ]
-
-
 def _record(io: TaskIO, manifest: Manifest, name: str, stored: StoredObject | None) -> StageRecord | None:
     record = StageRecord.decode(stored.data, io.build_url(name)) if stored else None
-    return record if record and record.base_epoch == manifest.base_epoch else None
+    # One that never began was made by a migration; the manifest says what the stage is.
+    return record if record and record.base_epoch == manifest.base_epoch and record.is_begun else None
 
 
 def _view_stage(
