@@ -8,12 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-import multiprocessing
 import os
 import pickle
 import threading
 from dataclasses import dataclass
-from multiprocessing.connection import Connection
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any, Final
 
@@ -27,6 +25,8 @@ from checkmate_core.notes import Progress, StageNotes
 from checkmate_core.state import BaseStageState
 
 if TYPE_CHECKING:
+    from multiprocessing.connection import Connection
+
     from checkmate_core.hosting import StageHost
     from checkmate_core.stage import BaseStage
 
@@ -75,6 +75,8 @@ def run_isolated(host: StageHost[Any, Any], stage: BaseStage[Any], previous: Bas
         TaskEngineException: The stage cannot be pickled.
         BaseException: What the stage raised, or what ended the attempt.
     """
+    import multiprocessing  # few stages are isolated, and it is slow to load
+
     attempt = host.attempt_of(stage)
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe()
