@@ -351,7 +351,7 @@ class CheckMateEngine(StageHost[STAGE, STAGE_RESULT]):
         early where it calls `check_alive`, `checkpoint`, `progress` or `resumable`.
         """
         self.check_alive()
-        await adrive(execute_plan(self, strict_recovery=strict_recovery), self.clock)
+        await adrive(self.watch(execute_plan(self, strict_recovery=strict_recovery)), self.clock)
 
     async def acancel(self) -> None:
         """`cancel`, for coroutines."""
@@ -361,7 +361,7 @@ class CheckMateEngine(StageHost[STAGE, STAGE_RESULT]):
             return
         self.check_cancelable()
         self.check_alive()
-        await adrive(cancel_plan(self), self.clock)
+        await adrive(self.watch(cancel_plan(self)), self.clock)
 
     async def arollback(self) -> None:
         """`rollback`, for coroutines."""
@@ -371,7 +371,7 @@ class CheckMateEngine(StageHost[STAGE, STAGE_RESULT]):
             return
         self.check_can_roll_back()
         self.check_alive()
-        await adrive(rollback_plan(self), self.clock)
+        await adrive(self.watch(rollback_plan(self)), self.clock)
 
     async def __aenter__(self) -> "CheckMateEngine[STAGE, STAGE_RESULT]":
         """Bind the task. See `abind`."""
@@ -395,7 +395,7 @@ class CheckMateEngine(StageHost[STAGE, STAGE_RESULT]):
                 f"task {self.task_id} has stages that are coroutines, and this thread runs an event loop: await "
                 "aexecute(), acancel() or arollback() instead"
             )
-        drive(plan, self.clock)
+        drive(self.watch(plan), self.clock)
 
     def _fresh_stages(self) -> list[STAGE]:
         return [stage.model_copy(deep=True) for stage in self.task_state.stage_templates]

@@ -79,6 +79,7 @@ def after_failure(run: StageRun, error: Exception) -> Plan:
     seconds = policy.wait_seconds(failures)
     message = f"Failed, next attempt in {seconds:.1f} s: {summary(error)}"
     retry_at = datetime.fromtimestamp(engine.clock.now(), UTC) + timedelta(seconds=seconds)
+    engine.note_failure(error)
     yield Store(partial(run.go_back, message, StageStatus.RETRY, retry_at=retry_at, retry_wait=seconds))
 
 
@@ -116,6 +117,7 @@ def roll_back_attempt(run: StageRun, error: Exception | None = None) -> Plan:
 def _give_up(run: StageRun, what: str, error: Exception, *, is_rolled_back: bool) -> Plan:
     engine, stage = run.engine, run.stage
     failed = f"stage {stage.stage_name!r} of task {engine.task_id} failed after {stage.attempts} attempt(s): {summary(error)}"
+    engine.note_failure(error)
     if engine.on_error == "compensate" and is_rolled_back:
         # One write says both that it failed and that the task goes backwards from here.
         message = f"{what} for good, and rolled back: {summary(error)}"

@@ -50,6 +50,7 @@ def _stage_plan(engine: CheckMateEngine[Any, Any], index: int, cause: Exception 
         yield Work(stage.rollback_stage, (copy,))
     except Exception as exc:
         message = f"Rollback failed: {type(exc).__name__}: {exc}"
+        engine.note_failure(exc)
         yield Store(
             partial(stage.change, message, StageStatus.ROLLING_BACK, begin, engine.clock.now(), notes=is_over)
         )
