@@ -1,5 +1,6 @@
 """TaskStore: what tasks a store holds. Reading needs no lock."""
 
+import builtins
 import json
 from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
@@ -18,7 +19,7 @@ from checkmate_core.errors import (
 )
 from checkmate_core.io.protocol import TaskIO
 from checkmate_core.io.registry import open_task_io
-from checkmate_core.layout import check_task_id, lock_object_name, manifest_name, task_id_of
+from checkmate_core.layout import LOCKS_PREFIX, check_task_id, lock_object_name, manifest_name, task_id_of
 from checkmate_core.lock import BindLock
 from checkmate_core.manifest import Manifest
 from checkmate_core.report import StageSection, render_task
@@ -56,14 +57,24 @@ class TaskStore:
         Raises:
             TaskIOException: The store failed.
         """
-        ids = sorted({found for info in self.io.list() if (found := task_id_of(info.name))})
-        tasks: list[TaskView] = []
-        for start in range(0, len(ids), _BATCH):
-            tasks += self._views(ids[start : start + _BATCH], self._unreadable)
+        tasks = self._views_below("")
         return sorted(
             tasks,
             key=lambda task: (task.ended is not None, -task.created.timestamp() if task.created else -inf),
         )
+
+    def unfinished(self) -> builtins.list[TaskView]:
+        """The tasks that are not finished, the oldest first.
+
+        They are found by their locks, so this costs in proportion to them, however many are finished: a
+        listing of the locks, and one read an object, as `list`. A task that was only ever bound with
+        ``no_lock`` is not found.
+
+        Raises:
+            TaskIOException: The store failed.
+        """
+        tasks = [task for task in self._views_below(LOCKS_PREFIX) if task.ended is None]
+        return sorted(tasks, key=lambda task: task.created.timestamp() if task.created else -inf)
 
     def get(self, task_id: str) -> TaskView:
         """One task.
@@ -174,6 +185,13 @@ class TaskStore:
             TaskIOException: The store failed.
         """
         request_cancel(self.io, task_id, reason)
+
+    def _views_below(self, prefix: str) -> builtins.list[TaskView]:
+        ids = sorted({found for info in self.io.list(prefix) if (found := task_id_of(info.name))})
+        tasks: builtins.list[TaskView] = []
+        for start in range(0, len(ids), _BATCH):
+            tasks += self._views(ids[start : start + _BATCH], self._unreadable)
+        return tasks
 
     def _views(
         self, ids: Sequence[str], on_fault: Callable[[str, TaskEngineException], TaskView]
