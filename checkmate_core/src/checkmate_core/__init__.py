@@ -4,6 +4,7 @@ from checkmate_core.artifacts import ArtifactRef
 from checkmate_core.changes import StageChanges
 from checkmate_core.checkmate import CheckMate
 from checkmate_core.copying import CopyReport, copy_tasks
+from checkmate_core.dry_run import BindOutcome, BindPreview
 from checkmate_core.engine import CheckMateEngine
 from checkmate_core.errors import (
     BindException,
@@ -55,6 +56,8 @@ __all__ = [
     "BaseStageState",
     "BindException",
     "BindLock",
+    "BindOutcome",
+    "BindPreview",
     "CheckMate",
     "CheckMateEngine",
     "CopiedTask",

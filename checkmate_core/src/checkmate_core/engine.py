@@ -12,6 +12,7 @@ from checkmate_core.cancellation import cancel_plan
 from checkmate_core.changes import StageChanges
 from checkmate_core.clock import SYSTEM_CLOCK, Clock
 from checkmate_core.driver import adrive, drive
+from checkmate_core.dry_run import BindPreview, preview_bind
 from checkmate_core.errors import TaskEngineException
 from checkmate_core.events import Observer
 from checkmate_core.execution import execute_plan
@@ -329,6 +330,17 @@ class CheckMateEngine(StageHost[STAGE, STAGE_RESULT]):
             TaskIOException: The store failed.
         """
         send_signal(self.io, self.task_id, event, data, replace=replace, clock=self.clock)
+
+    def preview(self) -> BindPreview:
+        """What `bind` would make of the stored task: whether it fits, what would change, or why it is refused.
+
+        Writes nothing and needs no lock. `checkmate check` asks it for every unfinished task of a store.
+
+        Raises:
+            PersistenceDataNotFoundException: There is no such task.
+            StorageUnavailableException: The store did not answer for good.
+        """
+        return preview_bind(self.io, self.task_id, self.task_state.stage_templates, self.stage_changes)
 
     async def abind(self) -> None:
         """`bind`, for coroutines. One that is canceled leaves nothing bound."""

@@ -2,7 +2,7 @@
 
 import builtins
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from math import inf
 from typing import Any
@@ -17,6 +17,7 @@ from checkmate_core.errors import (
     PersistenceDataNotFoundException,
     TaskEngineException,
 )
+from checkmate_core.fork import fork_task
 from checkmate_core.io.protocol import TaskIO
 from checkmate_core.io.registry import open_task_io
 from checkmate_core.layout import LOCKS_PREFIX, check_task_id, lock_object_name, manifest_name, task_id_of
@@ -24,6 +25,7 @@ from checkmate_core.lock import BindLock
 from checkmate_core.manifest import Manifest
 from checkmate_core.report import StageSection, render_task
 from checkmate_core.signaling import request_cancel, send_signal
+from checkmate_core.state import BaseStageState
 from checkmate_core.status import StageStatus
 from checkmate_core.types import StoredObject
 from checkmate_core.views import TaskView, view_task
