@@ -1,12 +1,17 @@
-"""The command line: `checkmate copy | demo | doctor | reseal | ls | show | dump | unlock | version`.
+"""The command line.
 
-Exit codes: 0 done, 1 any other error, 2 wrong usage, 3 no such task, 4 locked or lost to another
-owner, 5 the store failed or may not hold locks, 6 the stored task does not fit. Results go to stdout,
-errors to stderr.
+`checkmate ls | show | dump | unlock | signal | cancel | rollback | resume | recover` for tasks,
+`copy | doctor | reseal` for stores, and `demo | version`.
+
+Exit codes: 0 done, 1 the task failed, or any other error, 2 wrong usage, 3 no such task, 4 locked or
+lost to another owner, or an event that waits already, 5 the store failed or may not hold locks, 6 the
+stored task does not fit, 7 the task is suspended, 8 it was canceled or rolled back, 130 and 143 stopped
+by SIGINT and SIGTERM. Results go to stdout, errors to stderr.
 """
 
 import json
 import os
+from datetime import datetime
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -17,10 +22,15 @@ if TYPE_CHECKING:
 
 # Listed by name so that no command pays for the imports of another.
 _LAZY = {
+    "cancel": ("checkmate.letters", "cancel"),
     "copy": ("checkmate.copy", "copy"),
     "demo": ("checkmate.demo", "demo"),
     "doctor": ("checkmate.doctor", "doctor"),
+    "recover": ("checkmate.recover", "recover"),
     "reseal": ("checkmate.reseal", "reseal"),
+    "resume": ("checkmate.resume", "resume"),
+    "rollback": ("checkmate.resume", "rollback"),
+    "signal": ("checkmate.letters", "signal"),
 }
 
 
@@ -45,98 +55,110 @@ class _Group(click.Group):
             ctx.exit(exit_code(exc))
 
 
-class _StoreCommand(click.Command):
+class StoreCommand(click.Command):
     """A command whose first argument is a store, for which CHECKMATE_URL can stand in."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         expected = sum(isinstance(param, click.Argument) for param in self.params)
-        given = [arg for arg in args if not arg.startswith("-")]
         url = os.environ.get("CHECKMATE_URL")
-        if url and len(given) == expected - 1:
+        if url and self._count_arguments(args) == expected - 1:
             args = [url, *args]
         return super().parse_args(ctx, args)
 
+    def _count_arguments(self, args: list[str]) -> int:
+        options = [param for param in self.params if isinstance(param, click.Option) and not param.is_flag]
+        with_value = {name for option in options for name in option.opts}
+        count, rest = 0, iter(args)
+        for arg in rest:
+            if arg == "--":
+                return count + len(list(rest))
+            if arg in with_value:
+                next(rest, None)
+            elif not arg.startswith("-"):
+                count += 1
+        return count
 
-_url = click.argument("url")
-_task_id = click.argument("task_id", metavar="TASK")
-_as_json = click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+
+url_argument = click.argument("url")
+task_argument = click.argument("task_id", metavar="TASK")
+as_json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 
 
 @click.group(cls=_Group)
 @click.version_option(package_name="checkmate")
 def main() -> None:
-    """Durable execution with nothing but a bucket: look at the tasks of a store, or try a demo.
+    """Durable execution with nothing but a bucket: look at the tasks of a store, steer them, run them.
 
     URL is a store: file:///srv/jobs, a plain path, or s3://bucket/jobs. Where the environment
     variable CHECKMATE_URL is set, URL can be left out.
     """
 
 
-@main.command(cls=_StoreCommand)
-@_url
-@_as_json
+@main.command(cls=StoreCommand)
+@url_argument
+@as_json_option
 def ls(url: str, as_json: bool) -> None:
     """List the tasks of a store, unfinished ones first."""
     from checkmate_core import TaskStore
 
     tasks = TaskStore(url).list()
     if as_json:
-        _print_json([_summary(task) for task in tasks])
+        print_json([_summary(task) for task in tasks])
         return
     from checkmate.tables import print_tasks
 
     print_tasks(tasks)
 
 
-@main.command(cls=_StoreCommand)
-@_url
-@_task_id
-@_as_json
+@main.command(cls=StoreCommand)
+@url_argument
+@task_argument
+@as_json_option
 def show(url: str, task_id: str, as_json: bool) -> None:
     """Show one task: its stages, attempts and history."""
     from checkmate_core import TaskStore
 
     task = TaskStore(url).get(task_id)
     if as_json:
-        _print_json({**_summary(task), "url": task.url, "stages": [_stage(stage) for stage in task.stages]})
+        print_json({**_summary(task), "url": task.url, "stages": [_stage(stage) for stage in task.stages]})
         return
     from checkmate.tables import print_task
 
     print_task(task)
 
 
-@main.command(cls=_StoreCommand)
-@_url
-@_task_id
-@_as_json
+@main.command(cls=StoreCommand)
+@url_argument
+@task_argument
+@as_json_option
 def dump(url: str, task_id: str, as_json: bool) -> None:
     """Print all that is stored of a task: as Markdown with every state, or as the stored JSON."""
     from checkmate_core import TaskStore
 
     store = TaskStore(url)
     if as_json:
-        _print_json(store.dump(task_id))
+        print_json(store.dump(task_id))
         return
     click.echo(store.render(task_id), nl=False)
 
 
-@main.command(cls=_StoreCommand)
-@_url
-@_task_id
-@_as_json
+@main.command(cls=StoreCommand)
+@url_argument
+@task_argument
+@as_json_option
 def unlock(url: str, task_id: str, as_json: bool) -> None:
     """Release a task's lock. Make sure that its holder is dead or stopped."""
     from checkmate_core import TaskStore
 
     holder = TaskStore(url).unlock(task_id)
     if as_json:
-        _print_json({"task_id": task_id, "released": holder})
+        print_json({"task_id": task_id, "released": holder})
     else:
         click.echo(f"released: {task_id} was held by {holder}" if holder else f"{task_id} was not locked")
 
 
 @main.command()
-@_as_json
+@as_json_option
 def version(as_json: bool) -> None:
     """Print the version, and the URL schemes that can be opened."""
     from checkmate_core import __version__
@@ -144,12 +166,13 @@ def version(as_json: bool) -> None:
 
     schemes = known_schemes()
     if as_json:
-        _print_json({"version": __version__, "schemes": schemes})
+        print_json({"version": __version__, "schemes": schemes})
     else:
         click.echo(f"checkmate {__version__} ({', '.join(f'{scheme}://' for scheme in schemes)})")
 
 
-def _print_json(document: object) -> None:
+def print_json(document: object) -> None:
+    """Print a result for programs."""
     click.echo(json.dumps(document, indent=2, ensure_ascii=False))
 
 
@@ -159,13 +182,33 @@ def _summary(task: "TaskView") -> dict[str, Any]:
         "status": task.status,
         "stages_complete": task.stages_complete,
         "stages_total": len(task.stages),
-        "created": task.created.isoformat() if task.created else None,
-        "ended": task.ended.isoformat() if task.ended else None,
+        "created": _iso(task.created),
+        "ended": _iso(task.ended),
         "holder": task.holder,
         "is_removing": task.is_removing,
         "result": task.result,
         "fault": task.fault,
+        "current": task.current.name if task.current else None,
+        "waits_for": _waits_for(task),
+        "retry_at": _iso(task.current.notes.retry_at if task.current else None),
+        "progress": task.progress.model_dump(mode="json") if task.progress else None,
+        "interruptions": task.current.notes.interruptions if task.current else 0,
     }
+
+
+def _waits_for(task: "TaskView") -> dict[str, Any] | None:
+    if task.suspension is None or task.current is None:
+        return None
+    return {
+        "event": task.suspension.event,
+        "until": _iso(task.suspension.until),
+        "since": _iso(task.current.history[-1].end),
+        "is_due": task.is_due,
+    }
+
+
+def _iso(moment: datetime | None) -> str | None:
+    return moment.isoformat() if moment else None
 
 
 def _stage(stage: "StageView") -> dict[str, Any]:
@@ -177,6 +220,7 @@ def _stage(stage: "StageView") -> dict[str, Any]:
         "epoch": stage.epoch,
         "url": stage.url,
         "state": stage.state,
+        "notes": stage.notes.model_dump(mode="json"),
         "history": [entry.model_dump(mode="json") for entry in stage.history],
     }
 
@@ -187,7 +231,10 @@ def exit_code(exc: Exception) -> int:
         BindException,
         IncompatibleTaskException,
         PersistenceDataNotFoundException,
+        TaskCanceledException,
         TaskIOException,
+        TaskRolledBackException,
+        TaskSuspendedException,
         VersionConflictException,
     )
 
@@ -196,5 +243,7 @@ def exit_code(exc: Exception) -> int:
         ((BindException, VersionConflictException), 4),
         (TaskIOException, 5),
         (IncompatibleTaskException, 6),
+        (TaskSuspendedException, 7),
+        ((TaskCanceledException, TaskRolledBackException), 8),
     ]
     return next((code for classes, code in codes if isinstance(exc, classes)), 1)

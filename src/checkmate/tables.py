@@ -15,6 +15,9 @@ STYLES = {
     StageStatus.RETRY: "yellow",
     StageStatus.ERROR: "red",
     StageStatus.CANCELED: "magenta",
+    StageStatus.SUSPENDED: "blue",
+    StageStatus.ROLLING_BACK: "yellow",
+    StageStatus.ROLLED_BACK: "magenta",
 }
 
 
@@ -28,6 +31,7 @@ def print_tasks(tasks: Sequence[TaskView]) -> None:
         Column("Status", no_wrap=True),
         "Stages",
         Column("Created", no_wrap=True),
+        Column("Situation", overflow="fold"),
         Column("Locked by", overflow="fold"),
     )
     for task in tasks:
@@ -36,6 +40,7 @@ def print_tasks(tasks: Sequence[TaskView]) -> None:
             _status(task),
             f"{task.stages_complete}/{len(task.stages)}",
             _time(task.created),
+            escape(situation(task)),
             escape(task.holder or ""),
         )
     console = Console()
@@ -50,6 +55,8 @@ def print_task(task: TaskView) -> None:
     console = Console()
     console.print(f"[bold]{task.task_id}[/bold] {styled(task.status)}  {escape(task.url)}")
     console.print(f"created {_time(task.created)}" + (f", ended {_time(task.ended)}" if task.ended else ""))
+    if said := situation(task):
+        console.print(escape(said))
     if task.holder:
         console.print(f"locked by {escape(task.holder)}")
     table = Table(
@@ -71,6 +78,26 @@ def print_task(task: TaskView) -> None:
             escape(last.message) if last else "",
         )
     console.print(table)
+
+
+def situation(task: TaskView) -> str:
+    """How far the running stage is, or what the task waits for, in words; empty where that says nothing."""
+    stage = task.current
+    if stage is None:
+        return ""
+    parts = []
+    if task.suspension:
+        parts.append(f"waits for {task.suspension} since {_time(stage.history[-1].end)}")
+        parts.append("due" if task.is_due else "not due")
+    if stage.status is StageStatus.RETRY and stage.notes.retry_at:
+        parts.append(f"next attempt at {_time(stage.notes.retry_at)}")
+    if stage.status is StageStatus.ERROR:
+        parts.append(stage.history[-1].message)
+    if task.progress:
+        parts.append(str(task.progress))
+    if stage.notes.interruptions:
+        parts.append(f"interrupted {stage.notes.interruptions} times in a row")
+    return f"{stage.name}: {', '.join(parts)}" if parts else ""
 
 
 def styled(status: StageStatus) -> str:
