@@ -145,6 +145,44 @@ class TaskStore:
             raise self._no_task(task_id)
         return StoredArtifacts(ArtifactPlace(io=self.io, task_id=task_id, base_epoch=manifest.base_epoch))
 
+    def fork(
+        self,
+        task_id: str,
+        from_stage: str,
+        *,
+        new_task_id: str | None = None,
+        set: Mapping[str, Any] | None = None,  # noqa: A002 - the command line's word
+        state_class: type[BaseStageState] | None = None,
+    ) -> str:
+        """Start a new task from a completed stage of another, which stays as it is.
+
+        The new task has the same stages with the same inputs. Those up to ``from_stage`` are complete already,
+        with copies of their states, and of the artifacts that these refer to; the rest is to be run. It is
+        stored and not run: any worker finds it. A fork that is cut off leaves no task.
+
+        Args:
+            task_id: The old task; it may be unfinished or finished.
+            from_stage: Name of a completed stage of it.
+            new_task_id: Id of the new task; None makes one.
+            set: Attributes of the state of ``from_stage`` that are to have other values, in JSON terms. Inputs of
+                later stages that would override them are dropped.
+            state_class: Class of the states, to validate them with; without it only their names are.
+
+        Returns:
+            Id of the new task.
+
+        Raises:
+            PersistenceDataNotFoundException: There is no such task, or one of its artifacts is not there.
+            VersionConflictException: There is a task with the new id.
+            InvalidStateException: The state has no such attributes, or does not take the values.
+            BindException: Somebody holds the lock of the new id.
+            TaskEngineException: The stage is not complete.
+            TaskIOException: The store failed.
+        """
+        return fork_task(
+            self.io, task_id, from_stage, new_task_id=new_task_id, changes=set, state_class=state_class
+        )
+
     def unlock(self, task_id: str) -> str | None:
         """Release the task's lock, whoever holds it. Be sure that its holder is dead or stopped.
 
