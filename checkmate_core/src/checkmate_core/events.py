@@ -30,6 +30,7 @@ class StageEvent:
         kind: What happened. "retried": an attempt failed and another follows. "failed": for good, or its
             rollback failed. "rolled_back" of a stage that failed comes instead of "failed" where the task is
             compensated. "interrupted": the run was cut off at this stage, by ``error``; nothing was stored.
+        base_url: The store.
         task_id: The task.
         stage_name: The stage.
         stage_index: Its position, from 0.
@@ -46,6 +47,7 @@ class StageEvent:
     """
 
     kind: EventKind
+    base_url: str
     task_id: str
     stage_name: str
     stage_index: int

@@ -1,30 +1,25 @@
 """StageHost: the side of an engine that its stages and its plans talk to."""
 
-import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
-from typing import Any, Literal, cast
+from typing import Any, Literal
 
 from checkmate_core.artifacts import ArtifactPlace
 from checkmate_core.attempt import RunningAttempt
-from checkmate_core.clock import Clock
 from checkmate_core.errors import IncompatibleTaskException, InvalidTransitionException, TaskEngineException
-from checkmate_core.events import EventKind, Observer, StageEvent, event_kind
-from checkmate_core.inspection import STAGE_RESULT, TaskInspection
+from checkmate_core.inspection import STAGE_RESULT
 from checkmate_core.isolation import run_isolated
 from checkmate_core.journal import StageChangedError
 from checkmate_core.mailbox import Signal
 from checkmate_core.notes import Progress, StageNotes
-from checkmate_core.plan import Plan, Store
+from checkmate_core.observed import ObservedTask
 from checkmate_core.record import StageRecord, dump_state, load_state
 from checkmate_core.stage import STAGE, BaseStage
 from checkmate_core.state import BaseStageState, StageStateHistoryEntry
 from checkmate_core.status import CANCELABLE_STATES, FINISHED_STATES, StageStatus
 from checkmate_core.types import Version
-
-_log = logging.getLogger("checkmate_core.engine")
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,29 +37,17 @@ class Wakeup:
     version: Version | None = None
 
 
-class StageHost(TaskInspection[STAGE, STAGE_RESULT]):
+class StageHost(ObservedTask[STAGE, STAGE_RESULT]):
     """Members of `CheckMateEngine` for its stages and plans. Applications have no use for them.
 
     Attributes:
-        clock: Where waits and times come from.
         on_error: What follows when a stage failed for good.
         max_interruptions: How often in a row a process may die in a stage.
-        observers: Called with each event of a stage.
     """
 
-    clock: Clock
     on_error: Literal["stop", "compensate"]
     max_interruptions: int
-    observers: list[Observer]
     _attempt: RunningAttempt | None = None
-    _last_event: StageEvent | None = None
-    _failure: Exception | None = None
-
-    def state_update_hook(self, stage: STAGE) -> None:
-        """Called after each change of a stage's status was stored. Override it; the default does nothing.
-
-        If it raises, the error is logged and the run goes on.
-        """
 
     def store_stage(self, stage: BaseStage[Any], state: BaseStageState, notes: StageNotes) -> None:
         """Store ``state`` and ``notes`` as the stage's. For `BaseStage.change`."""
@@ -104,38 +87,6 @@ class StageHost(TaskInspection[STAGE, STAGE_RESULT]):
                 store()
             stage.state.history = history
             stage.take_notes(notes)
-
-    def call_observers(self, stage: BaseStage[Any]) -> None:
-        """Tell the hook and the observers of a change that was stored. None of them can break the run."""
-        try:
-            self.state_update_hook(cast("STAGE", stage))
-        except Exception:  # noqa: BLE001 - a user's hook may raise anything
-            _log.exception("state_update_hook failed at stage %r of task %s", stage.stage_name, self.task_id)
-        entry = stage.state.history[-1]
-        kind = event_kind(entry.status, is_over=entry.end is not None)
-        error, self._failure = self._failure, None
-        self._emit(stage, kind, entry.message, entry.begin, entry.end, error)
-
-    def report_progress(self, stage: BaseStage[Any], progress: Progress) -> None:
-        """Tell the observers how far a stage is. For `RunningAttempt`."""
-        begin = stage.state.history[-1].begin
-        self._emit(stage, "progressed", progress.message, begin, progress=progress)
-
-    def note_failure(self, error: Exception) -> None:
-        """The next change that is stored comes from this."""
-        self._failure = error
-
-    def watch(self, plan: Plan) -> Plan:
-        """The same plan; the observers hear of it, too, if it is cut off."""
-        self._last_event = self._failure = None
-        try:
-            yield from plan
-        except GeneratorExit:
-            raise
-        except BaseException as exc:
-            if self._last_event is not None and not self._last_event.ends_run:
-                yield Store(partial(self._report_interruption, self._last_event, exc))
-            raise
 
     def begin_attempt(self, stage: BaseStage[Any], write_cost: float) -> RunningAttempt:
         """Let the stage ask for things from now on."""
@@ -302,46 +253,6 @@ class StageHost(TaskInspection[STAGE, STAGE_RESULT]):
                 "Send the event again with data that does (replace=True, `checkmate signal --replace`)"
             ) from exc
         return found
-
-    def _report_interruption(self, last: StageEvent, error: BaseException) -> None:
-        index = last.stage_index + {"completed": 1, "rolled_back": -1}.get(last.kind, 0)
-        now = datetime.fromtimestamp(self.clock.now(), UTC)
-        begin = last.begin if index == last.stage_index else now
-        self._emit(self.stages[index], "interrupted", f"{type(error).__name__}: {error}", begin, now, error)
-
-    def _emit(
-        self,
-        stage: BaseStage[Any],
-        kind: EventKind,
-        message: str,
-        begin: datetime,
-        end: datetime | None = None,
-        error: BaseException | None = None,
-        progress: Progress | None = None,
-    ) -> None:
-        event = StageEvent(
-            kind=kind,
-            task_id=self.task_id,
-            stage_name=stage.stage_name,
-            stage_index=self.index_of(stage),
-            stages_total=len(self.stages),
-            status=stage.status,
-            attempt=stage.attempts,
-            message=message,
-            begin=begin,
-            end=end,
-            epoch=self.fencing_token,
-            progress=progress or stage.notes.progress,
-            error=error,
-            interruptions=stage.notes.interruptions,
-        )
-        if kind != "progressed":
-            self._last_event = event
-        for observer in self.observers:
-            try:
-                observer(event)
-            except Exception:  # noqa: BLE001 - a user's observer may raise anything
-                _log.exception("an observer failed at stage %r of task %s", event.stage_name, event.task_id)
 
 
 def _told(

@@ -96,6 +96,9 @@ class StageNotes(BaseModel):
 
     def but(self, **changes: Any) -> Self:
         """The same notes with these changes."""
+        # Most stages never have anything noted, so most changes change nothing.
+        if all(getattr(self, name) == value for name, value in changes.items()):
+            return self
         return self.model_copy(update=changes)
 
     def __deepcopy__(self, memo: dict[int, Any] | None = None) -> Self:
