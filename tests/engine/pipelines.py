@@ -20,6 +20,13 @@ from checkmate_core.io.memory import MemoryTaskIO
 from checkmate_core.types import ANY, Capability, Expect, ObjectInfo, RemoveExpect, StoredObject, Version
 
 TASK = "task-1"
+AFTER = {
+    "COMPLETE": {"ROLLING_BACK"},
+    "CANCELED": {"REMOVING"},
+    "ROLLING_BACK": {"ROLLING_BACK", "ROLLED_BACK", "REMOVING"},
+    "ROLLED_BACK": set[str](),
+}
+"""What a stage may become that has ended, or goes backwards."""
 MANIFEST = f"{TASK}/task.json"
 LOCK = f"_locks/{TASK}.lock"
 
@@ -234,20 +241,19 @@ class Witness:
         self.applied.append(Applied(obj_name, None))
 
     def check_guarantees(self) -> None:
-        """G1, G2 and G4, from the order of the changes that the store took."""
-        ended: dict[tuple[str, int], str] = {}
+        """G1, G2 and G4, from the order of the changes that the store took; and backwards, once is for good."""
+        last: dict[tuple[str, int], str] = {}
         epochs: dict[str, int] = {}
         for change in self.applied:
             if change.body is None or "/stages/" not in change.name:
                 continue
             body = change.body
             life = (change.name, body["base_epoch"])
-            done = ended.get(life)
-            assert not done or (done == "CANCELED" and body["status"] == "REMOVING"), (
-                f"G1/G2: {change.name} was {done} and became {body['status']}"
+            before = last.get(life, "")
+            assert body["status"] in AFTER.get(before, {body["status"]}), (
+                f"G1/G2: {change.name} was {before} and became {body['status']}"
             )
-            if body["status"] in ("COMPLETE", "CANCELED"):
-                ended[life] = body["status"]
+            last[life] = body["status"]
             assert body["epoch"] >= epochs.get(change.name, 0), f"G4: an older owner wrote {change.name}"
             epochs[change.name] = body["epoch"]
 
