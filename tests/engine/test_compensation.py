@@ -553,27 +553,25 @@ def test_a_removal_that_dies_in_the_middle_of_a_rollback_is_finished_by_the_next
         engine.rollback()
     left = raw(memory)
     counting = FaultyTaskIO(memory)
-    buy(counting, World(), auto_cleanup=True).bind()
+    remover = buy(counting, World())
+    remover.bind()
     bound = len(counting.calls)
-    for number in itertools.count(bound + 1):
+    remover.unbind(clean=True)
+    for number in range(bound + 1, len(counting.calls) + 1):
         io = MemoryTaskIO()
         for name, data in left.items():
             io.write(name, data)
-        remover = buy(dies_at(io, number, moment), World(), auto_cleanup=True)
-        try:
-            remover.bind()
-            remover.unbind()
-        except Crash:
-            bury_holder(io)
-            world = World()
-            again = buy(io, world)
-            again.bind()
-            was_begun = again.status is StageStatus.CREATED
-            again.unbind(clean=True)
-            assert was_begun or document(io, MANIFEST)["removed"]
-        else:
-            break
-    assert number > bound + 3
+        remover = buy(dies_at(io, number, moment), World())
+        remover.bind()
+        with pytest.raises(Crash):
+            remover.unbind(clean=True)
+        is_begun = document(io, MANIFEST).get("removed") or "REMOVING" in statuses(io)
+        bury_holder(io)
+        again = buy(io, World())
+        again.bind()
+        assert again.status is (StageStatus.CREATED if is_begun else StageStatus.ROLLING_BACK), number
+        again.unbind(clean=True)
+        assert [info.name for info in io.list(TASK)] == [MANIFEST], number
 
 
 def left_in_error_at_c(io: TaskIO) -> None:
