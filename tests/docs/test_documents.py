@@ -50,6 +50,7 @@ def test_the_readme_example_is_as_short_as_announced() -> None:
     "document",
     [
         "docs/artifacts.md",
+        "docs/observing.md",
         "docs/long-stages.md",
         "docs/writing-stages.md",
         "docs/stores.md",

@@ -46,6 +46,9 @@ class RichProgress:
 
     A task's bar counts its stages, a stage's bar what the stage says of its progress. One display is for any
     number of engines, in any threads and event loops. Where the console is no terminal it prints nothing.
+
+    Attributes:
+        display: What is shown: the application may put lines of its own on it.
     """
 
     def __init__(self, console: Console | None = None, *, transient: bool = False) -> None:
@@ -57,7 +60,7 @@ class RichProgress:
         """
         console = Console(stderr=True) if console is None else console
         self._is_shown = console.is_interactive or console.is_jupyter
-        self._progress = _Grouped(
+        self.display = _Grouped(
             # Names are anybody's text, not markup.
             TextColumn("{task.description}", markup=False),
             BarColumn(),
@@ -76,7 +79,7 @@ class RichProgress:
     def __enter__(self) -> Self:
         """Show it."""
         if self._is_shown:
-            self._progress.start()
+            self.display.start()
         return self
 
     def __exit__(
@@ -87,7 +90,7 @@ class RichProgress:
     ) -> None:
         """Leave it as it is, or take it away where it is ``transient``."""
         if self._is_shown:
-            self._progress.stop()
+            self.display.stop()
 
     def __call__(self, event: StageEvent) -> None:
         """Take an event."""
@@ -97,7 +100,7 @@ class RichProgress:
             if event.kind in ("started", "progressed", "rolling_back"):
                 self._show_stage(bars, event)
             elif bars.stage is not None:
-                self._progress.remove_task(bars.stage)
+                self.display.remove_task(bars.stage)
                 bars.stage = None
             if event.kind != "progressed":
                 self._show_task(bars, event)
@@ -106,22 +109,22 @@ class RichProgress:
 
     def _begin(self, key: tuple[str, str], event: StageEvent) -> _Bars:
         if (before := self._ended.pop(key, None)) is not None:
-            self._progress.remove_task(before.task)
+            self.display.remove_task(before.task)
         group = next(self._groups)
-        bar = self._progress.add_task(event.task_id, total=event.stages_total, what="", group=group)
+        bar = self.display.add_task(event.task_id, total=event.stages_total, what="", group=group)
         bars = self._tasks[key] = _Bars(bar, group)
         return bars
 
     def _end(self, key: tuple[str, str]) -> None:
         bars = self._ended[key] = self._tasks.pop(key)
-        self._progress.stop_task(bars.task)
+        self.display.stop_task(bars.task)
         if len(self._ended) > _ENDED_SHOWN:
             oldest = next(iter(self._ended))
-            self._progress.remove_task(self._ended.pop(oldest).task)
+            self.display.remove_task(self._ended.pop(oldest).task)
 
     def _show_task(self, bars: _Bars, event: StageEvent) -> None:
         is_told = event.ends_run or event.kind == "retried"
-        self._progress.update(
+        self.display.update(
             bars.task,
             completed=event.stage_index + (event.kind == "completed"),
             what=event.kind.replace("_", " ") if is_told else "",
@@ -129,12 +132,12 @@ class RichProgress:
 
     def _show_stage(self, bars: _Bars, event: StageEvent) -> None:
         if bars.stage is None:
-            bars.stage = self._progress.add_task(
+            bars.stage = self.display.add_task(
                 f"  {event.stage_name}", total=None, what=_attempt(event), group=bars.group
             )
         progress = event.progress
         if event.kind == "progressed" and progress is not None:
-            self._progress.update(
+            self.display.update(
                 bars.stage, completed=progress.done, total=progress.total, what=progress.message
             )
 
