@@ -89,7 +89,13 @@ def test_several_engines_in_threads_share_a_display(io: TaskIO) -> None:
 
     with RichProgress(terminal()) as progress:
         engines = [
-            engine_for(io, Step(stage_name="a", action=work), task_id=f"task-{number}", observers=[progress])
+            engine_for(
+                io,
+                Step(stage_name="first", action=lambda stage: meeting.wait(30)),
+                Step(stage_name="a", action=work),
+                task_id=f"task-{number}",
+                observers=[progress],
+            )
             for number in range(count)
         ]
         threads = [threading.Thread(target=synchronously, args=(engine,)) for engine in engines]
@@ -97,11 +103,11 @@ def test_several_engines_in_threads_share_a_display(io: TaskIO) -> None:
             thread.start()
         for thread in threads:
             thread.join()
-        assert sorted(shown(progress)) == [f"task-{number} 1/1 completed" for number in range(count)]
+        assert sorted(shown(progress)) == [f"task-{number} 2/2 completed" for number in range(count)]
     # Each stage below its own task, whichever came first.
     [together] = lines
     assert together[1::2] == ["a 0/?"] * count
-    assert sorted(together[::2]) == [f"task-{number} 0/1" for number in range(count)]
+    assert sorted(together[::2]) == [f"task-{number} 1/2" for number in range(count)]
 
 
 def test_only_the_last_tasks_that_ended_stay(io: TaskIO) -> None:
