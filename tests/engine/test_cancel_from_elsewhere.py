@@ -148,6 +148,7 @@ def test_a_stage_that_does_not_look_ends_and_the_next_does_not_begin(
     assert log.names == ["a"]
     assert cleaned == ["b"]
     check_canceled(io, ["COMPLETE", "CANCELED"])
+    assert stage_documents(io)[1]["attempts"] == 0
 
 
 def test_a_wait_for_the_next_attempt_is_cut_short(io: TaskIO, clock: FakeClock, log: Logged) -> None:

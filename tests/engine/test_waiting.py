@@ -24,6 +24,7 @@ from checkmate import (
     StageStatus,
     StorageUnavailableException,
     Suspend,
+    TaskCanceledException,
     TaskEngineException,
     TaskIO,
     TaskStore,
@@ -314,6 +315,15 @@ def test_a_suspended_task_can_be_canceled(io: TaskIO) -> None:
     assert TaskStore(io).get(TASK).status is StageStatus.CANCELED
     with pytest.raises(InvalidTransitionException, match=r"CANCELED.*no event"):
         signal(io, "me")
+
+
+def test_a_suspended_task_that_is_to_be_canceled_waits_no_longer(io: TaskIO) -> None:
+    suspended(talk(io))
+    TaskStore(io).request_cancel(TASK)
+    with pytest.raises(TaskCanceledException):
+        talk(io).run()
+    [stage] = stage_documents(io)
+    assert (stage["status"], stage["attempts"]) == ("CANCELED", 1)
 
 
 def test_who_looks_is_told_what_is_waited_for_and_whether_it_is_there(io: TaskIO) -> None:
