@@ -24,10 +24,11 @@ from checkmate_core.io.registry import open_task_io
 from checkmate_core.layout import check_task_id
 from checkmate_core.lease import DEFAULT_LEASE, check_lease
 from checkmate_core.manifest import TaskEngineState, check_stage_list
+from checkmate_core.opening import TaskSpec, open_task
 from checkmate_core.plan import Plan
 from checkmate_core.retry import RetryPolicy, check_attempts
 from checkmate_core.rollback import rollback_plan
-from checkmate_core.session import TaskSession, TaskSpec
+from checkmate_core.session import TaskSession
 from checkmate_core.signaling import send_signal
 from checkmate_core.stage import STAGE
 from checkmate_core.threads import in_loop, in_storage_thread
@@ -206,7 +207,7 @@ class CheckMateEngine(StageHost[STAGE, STAGE_RESULT]):
                 f"stage names must be unique, but task {self.task_id} has {', '.join(map(repr, twice))} twice"
             )
         check_stage_list(templates, self.task_id)
-        session = TaskSession(
+        session = open_task(
             TaskSpec(
                 io=self.io,
                 task_id=self.task_id,
