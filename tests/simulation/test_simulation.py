@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from checkmate_core.session import TaskSession
+from checkmate_core.status import StageStatus
 from checkmate_core.testing import Scenario, ViolationError, simulate, simulate_scenario
 from checkmate_core.testing.simulation import Faults, Habits
 from checkmate_core.testing.simulation.__main__ import main
@@ -31,8 +32,8 @@ FOUND_DURING_DEVELOPMENT = [
 """Seeds that once failed. What a seed does changes with the engine, so each fault has its own test too."""
 
 CHUNK = 50
-QUICK = 5
-MANY = 60
+QUICK = 3
+MANY = 9
 
 
 def run_seeds(start: int, totals: Counter[str]) -> None:
@@ -46,7 +47,8 @@ def first_violation(weakening: Weakening) -> ViolationError | None:
         try:
             simulate_scenario(weakening.adapt(Scenario.draw(seed)))
         except ViolationError as violation:
-            return violation
+            if any(fault.startswith(weakening.violates) for fault in violation.faults):
+                return violation
     return None
 
 
@@ -101,13 +103,15 @@ def test_every_kind_of_fault_and_of_work_happens() -> None:
         traces += run.trace.text()
     for fault in fields(Faults):
         assert totals[fault.name] > 5, f"{fault.name} hardly ever happens: {totals}"
-    for what in ("take-overs", "fenced", "commits", "executions", "lives"):
+    for what in ("take-overs", "fenced", "commits", "executions", "lives", "items", "saves", "undone"):
+        assert totals[what] > 20, f"{what}: {totals}"
+    for what in ("suspended", "events taken", "rolled back", "artifacts"):
         assert totals[what] > 20, f"{what}: {totals}"
     for habit in fields(Habits):
         if habit.name != "fail":
             assert f"wants to {habit.name} " in traces
             assert f"{habit.name} t0 is done" in traces
-    for stored in ("RUNNING", "RETRY", "ERROR", "COMPLETE", "CANCELED", "REMOVING", "tombstone", "released"):
+    for stored in (*set(StageStatus) - {"UNBOUND", "CREATED"}, "REMOVING", "tombstone", "released"):
         assert f"{stored}" in traces
 
 
@@ -128,7 +132,6 @@ def test_a_weakened_protocol_fails_within_a_bounded_number_of_seeds(
     weakening.apply(monkeypatch)
     violation = first_violation(weakening)
     assert violation is not None, f"{name} was not found in {weakening.seeds} seeds"
-    assert violation.faults[0].startswith(weakening.violates)
 
 
 def test_a_violation_says_which_guarantee_which_seed_and_what_happened(
@@ -164,9 +167,9 @@ def test_a_run_leaves_the_process_as_it_was() -> None:
 def test_threads_that_wait_for_each_other_are_found_and_shown(monkeypatch: pytest.MonkeyPatch) -> None:
     lock, store_stage = threading.Lock(), TaskSession.store_stage
 
-    def weak(self: TaskSession, index: int, stage_name: str, state: Any) -> None:
+    def weak(self: TaskSession, index: int, stage_name: str, state: Any, notes: Any) -> None:
         with lock:
-            store_stage(self, index, stage_name, state)
+            store_stage(self, index, stage_name, state, notes)
 
     monkeypatch.setattr(TaskSession, "store_stage", weak)
     monkeypatch.setattr("checkmate_core.testing.simulation.scheduler._WATCHDOG_S", 0.5)

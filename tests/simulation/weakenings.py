@@ -1,23 +1,32 @@
 """The protocol made wrong on purpose, one rule at a time, by changing the real classes."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from functools import partial
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from checkmate_core.errors import CorruptObjectException, VersionConflictException
+from checkmate_core import execution, failure, layout, rollback
+from checkmate_core.artifacts import ArtifactPlace
+from checkmate_core.errors import CorruptObjectException, TaskIOException, VersionConflictException
+from checkmate_core.hosting import StageHost, Wakeup
 from checkmate_core.io.cas import CasWriter
-from checkmate_core.journal import TaskJournal
+from checkmate_core.journal import StageChangedError, TaskJournal
 from checkmate_core.lease import HeldLock
 from checkmate_core.lock import BindLock
 from checkmate_core.lock_record import LockRecord, read_lock
+from checkmate_core.mailbox import CancelRequest, TaskMailbox
+from checkmate_core.plan import Plan, Store, Work
+from checkmate_core.record import dump_state
 from checkmate_core.session import TaskSession
 from checkmate_core.status import StageStatus
 from checkmate_core.takeover import LockWatch, Sighting
-from checkmate_core.testing.simulation import Scenario
-from checkmate_core.types import ANY, Expect, Version
+from checkmate_core.testing.simulation import Faults, Habits, Kind, Scenario
+from checkmate_core.types import ANY, Expect, StoredObject, Version
 
 Patch = pytest.MonkeyPatch
 
@@ -28,7 +37,7 @@ class Weakening:
 
     Attributes:
         apply: Leaves it out.
-        violates: The guarantee that is found violated.
+        violates: A guarantee that is found violated.
         adapt: Makes the circumstances in which it matters more frequent.
         seeds: Within so many it is found.
         is_slow: Finding it takes some seconds.
@@ -211,8 +220,8 @@ def unread_after_the_lock(patch: Patch) -> None:
     """What was read before the acquisition is believed: nobody looks whether a newer owner wrote since."""
     read_all = TaskJournal.read_all
 
-    def weak(self: TaskJournal, stage_objects: Any) -> Any:
-        found = read_all(self, stage_objects)
+    def weak(self: TaskJournal, stage_objects: Any, **options: Any) -> Any:
+        found = read_all(self, stage_objects, **options)
         for record in found.values():
             if record is not None:
                 record.owner = self.owner
@@ -246,12 +255,207 @@ def executed_before_stored(patch: Patch) -> None:
     """A stage is executed before its RUNNING is stored."""
     store_stage = TaskSession.store_stage
 
-    def weak(self: TaskSession, index: int, stage_name: str, state: Any) -> None:
+    def weak(self: TaskSession, index: int, stage_name: str, state: Any, notes: Any) -> None:
         if state.status is StageStatus.RUNNING and self.records[index] is not None:
             return
-        store_stage(self, index, stage_name, state)
+        store_stage(self, index, stage_name, state, notes)
 
     patch.setattr(TaskSession, "store_stage", weak)
+
+
+def rollback_claims_the_first_unfinished(patch: Patch) -> None:
+    """In a rollback, an owner stamps the first stage that is not complete, not the last that is."""
+    real = rollback.rollback_plan
+
+    def weak(engine: Any, cause: Exception | None = None) -> Plan:
+        session = engine.session
+        first = engine.first_unfinished()
+        record = session.records[first] if first < len(engine.stages) else None
+        if record is not None and record.status == StageStatus.ROLLED_BACK:
+            with suppress(StageChangedError):
+                yield Store(partial(session.store_notes, first, record.history, record.notes))
+        yield from real(engine, cause)
+
+    for module in (execution, failure, "checkmate_core.engine"):
+        name = module if isinstance(module, str) else module.__name__
+        patch.setattr(f"{name}.rollback_plan", weak)
+
+
+def rollback_forwards(patch: Patch) -> None:
+    """A rollback begins with the first stage."""
+
+    def weak(statuses: Sequence[StageStatus]) -> int | None:
+        begun = (i for i, status in enumerate(statuses) if status is not StageStatus.ROLLED_BACK)
+        return next(begun, None)
+
+    patch.setattr("checkmate_core.rollback._StageStateMachine", SimpleNamespace(next_written=weak))
+
+
+def rollback_is_noted_first(patch: Patch) -> None:
+    """A stage is noted as rolled back before its rollback has run."""
+    real = rollback._stage_plan
+
+    def weak(engine: Any, index: int, cause: Exception | None) -> Plan:
+        stage = engine.stages[index]
+        begin = engine.clock.now()
+        if stage.status is not StageStatus.ROLLING_BACK:
+            yield Store(partial(stage.change, "Rolling back", StageStatus.ROLLING_BACK, begin))
+        yield Store(partial(stage.change, "Rolled back", StageStatus.ROLLED_BACK, begin, begin))
+        for step in real(engine, index, cause):
+            if isinstance(step, Work):
+                yield step
+                return
+
+    patch.setattr(rollback, "_stage_plan", weak)
+
+
+def event_is_not_remembered(patch: Patch) -> None:
+    """Nobody looks whether a stage has taken a signal that is still there."""
+    patch.setattr(TaskSession, "read_signal", lambda self, event: self.mailbox.read_signal(event))
+
+
+def event_is_removed_first(patch: Patch) -> None:
+    """A signal is removed before its data is stored with the stage."""
+    look = StageHost.look_for_wakeup
+
+    def weak(self: Any, stage: Any) -> Any:
+        found = look(self, stage)
+        if found is not None:
+            self.discard(found)
+        return found
+
+    patch.setattr(StageHost, "look_for_wakeup", weak)
+
+
+def unconditional_checkpoint(patch: Patch) -> None:
+    """A save in the middle of a stage goes over whatever stands there."""
+    save = StageHost.save_stage
+
+    def weak(self: Any, stage: Any, notes: Any, *, with_state: bool) -> None:
+        journal = self.session.journal
+        kept, journal._is_conditional = journal._is_conditional, False
+        try:
+            save(self, stage, notes, with_state=with_state)
+        finally:
+            journal._is_conditional = kept
+
+    patch.setattr(StageHost, "save_stage", weak)
+
+
+def progress_stores_the_state(patch: Patch) -> None:
+    """Progress is stored with the state as it is in memory, beside the place that was last saved."""
+    save = StageHost.save_stage
+
+    def weak(self: Any, stage: Any, notes: Any, *, with_state: bool) -> None:
+        records, index = self.session.records, self.index_of(stage)
+        records[index] = records[index].model_copy(update={"state": dump_state(stage.state, "")})
+        save(self, stage, notes, with_state=with_state)
+
+    patch.setattr(StageHost, "save_stage", weak)
+
+
+def place_without_state(patch: Patch) -> None:
+    """A loop saves its place, and not what its items have added to the state."""
+
+    def weak(self: Any, stage: Any, notes: Any, *, with_state: bool) -> None:
+        index = self.index_of(stage)
+        self.session.store_notes(index, stage.state.history, notes)
+        stage.take_notes(notes)
+
+    patch.setattr(StageHost, "save_stage", weak)
+
+
+def earlier_lifes_request(patch: Patch) -> None:
+    """A cancel request counts, whichever life of the task it is for."""
+    decode = TaskMailbox._decode
+
+    def weak(self: TaskMailbox, name: str, stored: StoredObject, kind: Any) -> Any:
+        if kind is CancelRequest:
+            return CancelRequest.decode(stored.data, name)
+        return decode(self, name, stored, kind)
+
+    patch.setattr(TaskMailbox, "_decode", weak)
+
+
+def request_is_forgotten(patch: Patch) -> None:
+    """A cancel request that was seen ends nothing."""
+    patch.setattr(StageHost, "cancel_requested", False)
+
+
+def upload_goes_on(patch: Patch) -> None:
+    """A part that could not be sent is taken for sent."""
+    put = ArtifactPlace.put
+
+    def weak(self: ArtifactPlace, sha256: str, data: bytes, *, look: bool = False) -> bool:
+        try:
+            return put(self, sha256, data, look=look)
+        except TaskIOException:
+            return False
+
+    patch.setattr(ArtifactPlace, "put", weak)
+
+
+def artifacts_without_life(patch: Patch) -> None:
+    """Artifacts of every life of a task have the same names."""
+    for name in ("artifact_object_name", "artifact_index_name"):
+        real = getattr(layout, name)
+        patch.setattr(f"checkmate_core.artifacts.place.{name}", partial(_of_the_first_life, real))
+
+
+def _of_the_first_life(real: Callable[[str, int, str], str], task_id: str, life: int, sha256: str) -> str:
+    return real(task_id, 1, sha256)
+
+
+def impatient_suspension(patch: Patch) -> None:
+    """A suspended stage goes on at the next execute, whatever it waits for."""
+    patch.setattr(StageHost, "look_for_wakeup", lambda self, stage: Wakeup(stage.state))
+
+
+def of(*kinds: Kind, **habits: float) -> Callable[[Scenario], Scenario]:
+    """Let the tasks have such stages, and their workers such habits."""
+
+    def adapt(scenario: Scenario) -> Scenario:
+        return replace(
+            scenario, tasks=1, kinds=kinds or scenario.kinds, habits=replace(scenario.habits, **habits)
+        )
+
+    return adapt
+
+
+def calmly(adapt: Callable[[Scenario], Scenario], **faults: float) -> Callable[[Scenario], Scenario]:
+    """Let little else go wrong, on quick stores, with clocks that are right."""
+
+    def adapted(scenario: Scenario) -> Scenario:
+        return replace(
+            adapt(scenario),
+            latency=0.02,
+            work=6.0,
+            chaos=25.0,
+            rates=(1.0,) * scenario.workers,
+            faults=Faults(**faults),
+        )
+
+    return adapted
+
+
+def plain(scenario: Scenario) -> Scenario:
+    """Let stages do nothing but work, and nobody send letters or roll anything back."""
+    habits = replace(scenario.habits, rollback=0.0, signal=0.0, request=0.0)
+    return replace(scenario, kinds=(Kind.PLAIN,) * scenario.stages, habits=habits)
+
+
+def rolled_back(scenario: Scenario) -> Scenario:
+    """Let everybody roll back a task that is soon begun, over a slow network."""
+    return replace(
+        plain(scenario),
+        tasks=1,
+        lease=3.0,
+        latency=0.4,
+        work=2.0,
+        chaos=25.0,
+        faults=Faults(pause=0.05, slow=0.15, late=0.1, overtaken=0.15),
+        habits=Habits(run=1.0, rollback=1.0, unlock=0.5),
+    )
 
 
 def re_used(scenario: Scenario) -> Scenario:
@@ -270,22 +474,43 @@ def garbled(scenario: Scenario) -> Scenario:
 
 
 WEAKENINGS = {
-    "no claim": Weakening(no_claim, "G1"),
-    "no epoch check": Weakening(no_epoch_check, "G1"),
+    "no claim": Weakening(no_claim, "G1", plain),
+    "no epoch check": Weakening(no_epoch_check, "G1", plain),
     "no fence": Weakening(no_fence, "G1"),
     "unconditional release": Weakening(unconditional_release, "Lock"),
     "read-then-delete release": Weakening(read_then_delete_release, "Lock", is_slow=True),
     "unreadable is ours": Weakening(unreadable_is_ours, "Lock", garbled, is_slow=True),
-    "unreadable is free": Weakening(unreadable_is_free, "Lease", garbled),
+    "unreadable is free": Weakening(unreadable_is_free, "Lock", garbled),
     "conflict is success": Weakening(conflict_is_success, "Lock"),
-    "no new epoch": Weakening(no_new_epoch, "G1"),
+    "no new epoch": Weakening(no_new_epoch, "Lock"),
     "unconditional renewal": Weakening(unconditional_renewal, "Lock"),
     "impatient": Weakening(impatient, "Lease"),
     "unfenced clean": Weakening(unfenced_clean, "G4", re_used),
-    "sweep of what is there": Weakening(sweep_of_what_is_there, "G1", re_used, seeds=800, is_slow=True),
+    "sweep of what is there": Weakening(sweep_of_what_is_there, "G4", re_used, seeds=800, is_slow=True),
     "lives without number": Weakening(lives_without_number, "G1", re_used),
-    "unread after the lock": Weakening(unread_after_the_lock, "G4"),
+    "unread after the lock": Weakening(unread_after_the_lock, "G4", plain),
     "finished is free": Weakening(finished_is_free, "Lease", re_used),
     "removed when released": Weakening(removed_when_released, "Index"),
     "executed before stored": Weakening(executed_before_stored, "G3"),
+    "rollback claims the first unfinished": Weakening(
+        rollback_claims_the_first_unfinished, "G4", rolled_back
+    ),
+    "rollback forwards": Weakening(rollback_forwards, "Rollback", of(rollback=1.0)),
+    "rollback is noted first": Weakening(rollback_is_noted_first, "Rollback", of(rollback=1.0)),
+    "event is not remembered": Weakening(event_is_not_remembered, "Event", of(Kind.EVENT, signal=1.0)),
+    "event is removed first": Weakening(event_is_removed_first, "Event", of(Kind.EVENT, signal=1.0)),
+    "unconditional checkpoint": Weakening(unconditional_checkpoint, "G1", of(Kind.LOOP)),
+    "progress stores the state": Weakening(
+        progress_stores_the_state, "End", calmly(of(Kind.LOOP, Kind.LOOP), crash=0.05)
+    ),
+    "place without state": Weakening(place_without_state, "End", of(Kind.LOOP)),
+    "an earlier life's request": Weakening(
+        earlier_lifes_request, "Cancel", of(request=1.0, clean=1.0, run=0.3)
+    ),
+    "request is forgotten": Weakening(request_is_forgotten, "Cancel", of(request=0.3)),
+    "upload goes on": Weakening(upload_goes_on, "Artifact", calmly(of(Kind.ARTIFACT), refused=0.4)),
+    "artifacts without life": Weakening(
+        artifacts_without_life, "Artifact", calmly(of(Kind.ARTIFACT, clean=1.0), pause=0.1)
+    ),
+    "impatient suspension": Weakening(impatient_suspension, "Wait", calmly(of(Kind.TIME))),
 }

@@ -4,56 +4,37 @@ Nothing here knows how the engine works: a check reads the order of the changes,
 log of when they were executed.
 """
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable
 from typing import Final
 
-from checkmate_core.testing.simulation.pipeline import Log
-from checkmate_core.testing.simulation.scenario import Scenario
+from checkmate_core.testing.simulation.record import Faults, Record, comparable, say
+from checkmate_core.testing.simulation.stage_guarantees import (
+    artifacts_are_whole,
+    cancels_what_is_asked_for,
+    events_are_taken_once,
+    rolls_back_in_order,
+    saved_items_are_done_once,
+    waits_out_its_time,
+)
 from checkmate_core.testing.simulation.store import Change
 from checkmate_core.testing.simulation.trace import Body
 
-
-@dataclass(frozen=True, slots=True)
-class Record:
-    """All that is known of a run.
-
-    Attributes:
-        scenario: Its circumstances.
-        changes: What the store applied, in order.
-        bodies: What was stored in the end.
-        log: What processes saw and did.
-        unexpected: Errors that no fault explains: who, and what.
-        finished: The tasks that were brought to their end, and how many tries it took.
-        cancels: The tasks that somebody tried to cancel.
-        undisturbed: The states that the stages of an undisturbed run have in the end.
-        operators: The processes that released a lock by an operator's say-so.
-    """
-
-    scenario: Scenario
-    changes: list[Change]
-    bodies: dict[str, Body]
-    log: Log
-    unexpected: list[tuple[str, BaseException]]
-    finished: dict[str, int]
-    cancels: set[str]
-    undisturbed: list[Body]
-    operators: set[str]
-
-
-Faults = Iterator[str]
-"""What is wrong, in words."""
+_BACK: Final = ("ROLLING_BACK", "ROLLED_BACK", "REMOVING")
 
 
 def complete_is_final(record: Record) -> Faults:
-    """G1: nothing is ever written over, or instead of, a COMPLETE stage."""
+    """G1: nothing is ever written over, or instead of, a COMPLETE stage, but its task's way back."""
     done: dict[tuple[str, int | None], int] = {}
+    going_back: set[tuple[str, int | None]] = set()
     for change in record.changes:
         if not change.is_stage:
             continue
-        place = (change.name, change.life)
-        if place in done:
-            yield f"change {change.number} at {_say(change)}, which was COMPLETE since change {done[place]}"
+        place, task = (change.name, change.life), (change.task_id, change.life)
+        status = change.live_body["status"] if change.live_body else None
+        if status in ("ROLLING_BACK", "ROLLED_BACK"):
+            going_back.add(task)
+        if place in done and not (task in going_back and status in _BACK):
+            yield f"change {change.number} at {say(change)}, which was COMPLETE since change {done[place]}"
         if change.live_body and change.live_body["status"] == "COMPLETE":
             done.setdefault(place, change.number)
 
@@ -88,7 +69,7 @@ def begun_before_executed(record: Record) -> Faults:
             execution.token,
             execution.life,
         ):
-            yield f"{what} with token {execution.token}, but what is stored says {_say(begin)}"
+            yield f"{what} with token {execution.token}, but what is stored says {say(begin)}"
         if key in seen:
             yield f"{what} twice"
         seen.add(key)
@@ -102,27 +83,27 @@ def older_owners_are_fenced(record: Record) -> Faults:
     claims: dict[str, int] = {}
     owners: dict[str, dict[str, int]] = {}
     for change in record.changes:
-        if change.is_lock:
+        if not change.is_stage and not change.is_manifest:
             continue
         body, before = change.body, change.before
         claimed = claims.get(change.task_id, 0)
         was_live = change.is_stage and before is not None and before["base_epoch"] == change.life
         if was_live and change.live_body is None:
-            yield f"change {change.number} at {_say(change)} ends a stage in the midst of its life"
+            yield f"change {change.number} at {say(change)} ends a stage in the midst of its life"
         if body is None or (change.is_stage and not change.live_body):
             continue
         if body["epoch"] < claimed:
-            yield f"change {change.number} at {_say(change)}, after epoch {claimed} had claimed the task"
+            yield f"change {change.number} at {say(change)}, after epoch {claimed} had claimed the task"
         if before and body["epoch"] < before["epoch"]:
-            yield f"change {change.number} at {_say(change)} over epoch {before['epoch']}"
+            yield f"change {change.number} at {say(change)} over epoch {before['epoch']}"
         if before and body["epoch"] == before["epoch"] and body["owner"] != before["owner"]:
-            yield f"change {change.number} at {_say(change)} over another owner of that epoch"
+            yield f"change {change.number} at {say(change)} over another owner of that epoch"
         if change.is_stage:
             claims[change.task_id] = max(claimed, body["epoch"])
         epochs = owners.setdefault(change.task_id, {})
         if body["owner"] not in epochs:
             if epochs and body["epoch"] <= max(epochs.values()):
-                yield f"change {change.number} at {_say(change)}: not above every owner before"
+                yield f"change {change.number} at {say(change)}: not above every owner before"
             epochs[body["owner"]] = body["epoch"]
 
 
@@ -135,7 +116,7 @@ def locks_change_hands_in_order(record: Record) -> Faults:
         before, body = change.before, change.body
         owner = body["owner"] if body else None
         if owner is not None and holders.setdefault(owner, change.by) != change.by:
-            yield f"change {change.number} at {_say(change)} is not {holders[owner]}'s"
+            yield f"change {change.number} at {say(change)} is not {holders[owner]}'s"
         if before is None:
             continue
         is_own = before["owner"] is not None and holders[before["owner"]] == change.by
@@ -144,14 +125,14 @@ def locks_change_hands_in_order(record: Record) -> Faults:
                 yield f"change {change.number} removes {change.name}, which is somebody else's"
         elif change.by in record.operators:
             if body["owner"] is not None:
-                yield f"change {change.number} at {_say(change)} is no release"
+                yield f"change {change.number} at {say(change)} is no release"
         elif body["epoch"] < before["epoch"]:
-            yield f"change {change.number} at {_say(change)} lowers the epoch from {before['epoch']}"
+            yield f"change {change.number} at {say(change)} lowers the epoch from {before['epoch']}"
         elif body["epoch"] == before["epoch"]:
             is_release = body["owner"] is None and is_own
             is_renewal = body["owner"] == before["owner"] and is_own
             if not is_release and not is_renewal:
-                yield f"change {change.number} at {_say(change)} is no release or renewal by its holder"
+                yield f"change {change.number} at {say(change)} is no release or renewal by its holder"
 
 
 def leases_are_respected(record: Record) -> Faults:
@@ -164,7 +145,7 @@ def leases_are_respected(record: Record) -> Faults:
         lease, silent = change.before["lease_s"], change.time - change.before_since
         is_left = change.ended_by is not None and change.before["epoch"] <= change.ended_by
         if not is_left and (lease is None or silent <= lease):
-            yield f"change {change.number} at {_say(change)} takes a lock that is {silent:.2f} s old"
+            yield f"change {change.number} at {say(change)} takes a lock that is {silent:.2f} s old"
 
 
 def unfinished_tasks_have_a_lock(record: Record) -> Faults:
@@ -180,7 +161,7 @@ def unfinished_tasks_have_a_lock(record: Record) -> Faults:
         else:
             kept.add(change.task_id)
         if change.task_id in unfinished - locks:
-            yield f"change {change.number} at {_say(change)} leaves {change.task_id} unfinished, without a lock"
+            yield f"change {change.number} at {say(change)} leaves {change.task_id} unfinished, without a lock"
 
 
 def every_task_finishes(record: Record) -> Faults:
@@ -201,15 +182,24 @@ def acknowledged_survives(record: Record) -> Faults:
             continue
         applied[body["write_id"]] = change
         is_same_life = before is not None and before["base_epoch"] == body["base_epoch"]
-        if is_same_life and before and body["history"][: len(before["history"])] != before["history"]:
-            yield f"change {change.number} at {_say(change)} drops history"
+        if is_same_life and before and not _continues(body["history"], before["history"]):
+            yield f"change {change.number} at {say(change)} drops history"
     for told in record.log.acknowledged:
         if told.write_id not in applied:
             yield f"{told.by} was told that {told.obj_name} is {told.status}, and it never was"
 
 
+def commits_as_if_undisturbed(record: Record) -> Faults:
+    """End: what a stage commits is what it would be had nothing gone wrong."""
+    for change, body in record.live_stages():
+        if body["status"] == "COMPLETE":
+            found = comparable(body["state"])
+            if found != record.undisturbed[int(body["stage_name"][1:])]:
+                yield f"change {change.number} at {say(change)} commits {found}"
+
+
 def ends_as_if_undisturbed(record: Record) -> Faults:
-    """End: a finished task is what it would be had nothing gone wrong."""
+    """End: a finished task is complete, canceled or rolled back, and all of it is."""
     for task_id in record.finished:
         manifest = record.bodies[f"{task_id}/task.json"]
         if manifest["removed"]:
@@ -220,19 +210,19 @@ def ends_as_if_undisturbed(record: Record) -> Faults:
         ]
         live = [body if body and body["base_epoch"] == manifest["base_epoch"] else None for body in stages]
         done = [body for body in live if body and body["status"] == "COMPLETE"]
-        if [body["state"] for body in done] != record.undisturbed[: len(done)]:
-            yield f"{task_id} has the states {[body['state'] for body in done]}"
         if live[: len(done)] != done:
             yield f"{task_id} has a COMPLETE stage behind an unfinished one"
-        expected = "COMPLETE" if len(done) == len(live) else "CANCELED"
+        statuses = [body["status"] if body else None for body in live[len(done) :]]
+        expected = "COMPLETE" if not statuses else "ROLLED_BACK" if "ROLLED_BACK" in statuses else "CANCELED"
         if manifest["ended_as"] != expected:
             yield f"{task_id} has {len(done)} COMPLETE stages and ended as {manifest['ended_as']}"
         if expected == "CANCELED" and (
-            task_id not in record.cancels
-            or [body and body["status"] for body in live[len(done) :]]
-            != ["CANCELED"] + [None] * (len(live) - len(done) - 1)
+            task_id not in record.cancels or statuses != ["CANCELED"] + [None] * (len(statuses) - 1)
         ):
             yield f"{task_id} is canceled, but its stages are not"
+        back = statuses.count("ROLLED_BACK")
+        if expected == "ROLLED_BACK" and statuses != ["ROLLED_BACK"] * back + [None] * (len(live) - back):
+            yield f"{task_id} is rolled back, but its stages are {statuses}"
 
 
 GUARANTEES: Final[tuple[Callable[[Record], Faults], ...]] = (
@@ -244,7 +234,14 @@ GUARANTEES: Final[tuple[Callable[[Record], Faults], ...]] = (
     leases_are_respected,
     unfinished_tasks_have_a_lock,
     acknowledged_survives,
+    saved_items_are_done_once,
+    events_are_taken_once,
+    waits_out_its_time,
+    rolls_back_in_order,
+    cancels_what_is_asked_for,
+    artifacts_are_whole,
     every_task_finishes,
+    commits_as_if_undisturbed,
     ends_as_if_undisturbed,
 )
 """All checks; the first line of each one's docstring begins with the name of its guarantee."""
@@ -259,9 +256,9 @@ def violations(record: Record) -> list[str]:
     return found
 
 
-def _say(change: Change) -> str:
-    body = change.body
-    if body is None:
-        return f"{change.name} (removed)"
-    status = body.get("status") or ("released" if "renewed_at" in body and body["owner"] is None else "")
-    return f"{change.name} ({status} epoch {body['epoch']} by {change.by})"
+def _continues(history: list[Body], before: list[Body]) -> bool:
+    """Whether one history begins with the other; what an entry says of progress may change."""
+    kept = history[: len(before)]
+    return len(kept) == len(before) and all(
+        {**new, "message": ""} == {**old, "message": ""} for new, old in zip(kept, before, strict=True)
+    )

@@ -27,6 +27,12 @@ class Process:
         self.clock = VirtualClock(self, scheduler, rate, offset)
         self.frozen_until = 0.0
         self.is_dead = False
+        self._scheduler = scheduler
+
+    @property
+    def true_time(self) -> float:
+        """Seconds since the epoch, whatever its own clock says."""
+        return WALL_TIME + self._scheduler.time
 
 
 class VirtualClock:

@@ -8,9 +8,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from checkmate_core.testing.simulation.guarantees import Record, violations
+from checkmate_core.testing.simulation.guarantees import violations
 from checkmate_core.testing.simulation.network import Network
 from checkmate_core.testing.simulation.process import Process
+from checkmate_core.testing.simulation.record import Record, comparable
 from checkmate_core.testing.simulation.scenario import Scenario
 from checkmate_core.testing.simulation.scheduler import Scheduler, StuckError
 from checkmate_core.testing.simulation.store import SimulatedStore
@@ -97,6 +98,13 @@ def _totals(world: World, record: Record) -> Counter[str]:
                 "changes of the store": len(record.changes),
                 "commits": sum(body is not None and body["status"] == "COMPLETE" for body in lives),
                 "executions": len(record.log.executions),
+                "items": len(record.log.items),
+                "undone": len(record.log.undone),
+                "suspended": sum(body is not None and body["status"] == "SUSPENDED" for body in lives),
+                "events taken": _events_taken(lives),
+                "rolled back": sum(body is not None and body["status"] == "ROLLED_BACK" for body in lives),
+                "saves": sum(body is not None and _is_save(body) for body in lives),
+                "artifacts": sum(change.artifact_life is not None for change in record.changes),
                 "take-overs": sum(change.is_take_over for change in record.changes),
                 "lives": sum(
                     change.is_manifest and change.life is None and change.body is not None
@@ -107,11 +115,19 @@ def _totals(world: World, record: Record) -> Counter[str]:
     )
 
 
+def _events_taken(lives: list[Body | None]) -> int:
+    return len({write_id for body in lives if body for write_id in body["notes"]["events"].values()})
+
+
+def _is_save(body: Body) -> bool:
+    return body["status"] == "RUNNING" and bool(body["notes"]["cursors"])
+
+
 @functools.cache
 def undisturbed_states(scenario: Scenario) -> list[Body]:
     """The states of the stages after a run with nothing that goes wrong."""
     _, store = _play(scenario, Trace())
-    return [body["state"] for name, body in sorted(store.bodies.items()) if "/stages/" in name]
+    return [comparable(body["state"]) for name, body in sorted(store.bodies.items()) if "/stages/" in name]
 
 
 def _play(scenario: Scenario, trace: Trace) -> tuple[World, SimulatedStore]:
@@ -147,6 +163,7 @@ def _record(world: World, store: SimulatedStore, undisturbed: list[Body]) -> Rec
         unexpected=world.unexpected,
         finished=world.finished,
         cancels=world.cancels,
+        rollbacks=world.rollbacks,
         undisturbed=undisturbed,
         operators=world.operators,
     )

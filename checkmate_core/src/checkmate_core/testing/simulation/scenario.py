@@ -2,11 +2,28 @@
 
 import random
 from dataclasses import dataclass, field, fields, replace
+from enum import StrEnum
 from typing import Final
 
 from checkmate_core.types import Capability
 
-_CALM_S: Final = 1e9
+
+class Kind(StrEnum):
+    """What a stage does, beside signing the trail."""
+
+    PLAIN = "plain"
+    """Works, and is done."""
+    LOOP = "loop"
+    """Goes through items, and is saved in the middle."""
+    EVENT = "event"
+    """Suspends the task until an event comes, twice."""
+    TIME = "time"
+    """Suspends the task for some time."""
+    ARTIFACT = "artifact"
+    """Puts an artifact of several parts, which every later stage reads."""
+
+
+PLAIN: Final = (Kind.PLAIN,) * 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +78,9 @@ class Habits:
         cancel: Cancels.
         clean: Removes the task, as it finds it or after having executed it.
         unlock: An operator releases whatever lock there is.
+        rollback: Rolls the task back.
+        signal: Sends an event to the task.
+        request: Leaves a cancel request.
         fail: Part of the attempts of a stage that fail.
     """
 
@@ -69,6 +89,9 @@ class Habits:
     cancel: float = 0.0
     clean: float = 0.0
     unlock: float = 0.0
+    rollback: float = 0.0
+    signal: float = 0.0
+    request: float = 0.0
     fail: float = 0.0
 
     @classmethod
@@ -82,6 +105,9 @@ class Habits:
             clean=now_and_then(1.0),
             unlock=now_and_then(0.3),
             fail=now_and_then(0.4),
+            rollback=now_and_then(0.2),
+            signal=now_and_then(1.0),
+            request=now_and_then(0.2),
         )
 
 
@@ -92,7 +118,9 @@ class Scenario:
     Attributes:
         seed: What everything else in the run is drawn from.
         tasks: How many.
-        stages: Of each task.
+        kinds: Of the stages of each task.
+        compensates: What follows when a stage failed for good: the others are rolled back, or nothing.
+        every: Loops are saved after so many items; None is when it is worth while.
         workers: How many.
         lease: Seconds that a worker may be silent; None is for ever.
         capabilities: Of the store.
@@ -107,7 +135,9 @@ class Scenario:
 
     seed: int
     tasks: int = 1
-    stages: int = 3
+    kinds: tuple[Kind, ...] = PLAIN
+    compensates: bool = False
+    every: int | None = 2
     workers: int = 1
     lease: float | None = 5.0
     capabilities: frozenset[Capability] = field(default=frozenset(Capability))
@@ -117,6 +147,11 @@ class Scenario:
     chaos: float = 0.0
     faults: Faults = Faults()
     habits: Habits = Habits()
+
+    @property
+    def stages(self) -> int:
+        """How many stages each task has."""
+        return len(self.kinds)
 
     @property
     def span(self) -> float:
@@ -129,10 +164,13 @@ class Scenario:
         rng = random.Random(seed)  # noqa: S311 - to be repeated, not to be secret
         workers = rng.choice((2, 2, 3))
         are_wrong = rng.random() < 0.5
+        palette = (Kind.PLAIN,) if rng.random() < 0.3 else tuple(Kind)
         return cls(
             seed=seed,
             tasks=rng.choice((1, 1, 1, 2)),
-            stages=rng.choice((2, 3)),
+            kinds=tuple(rng.choice(palette) for _ in range(rng.choice((2, 3)))),
+            compensates=rng.random() < 0.5,
+            every=rng.choice((1, 2, None)),
             workers=workers,
             lease=None if rng.random() < 0.05 else rng.choice((3.0, 6.0)),
             capabilities=frozenset(
@@ -151,11 +189,12 @@ class Scenario:
     def text(self) -> str:
         """The circumstances in one line; what does not happen is left out."""
         parts = [
-            f"{self.tasks} task(s) of {self.stages} stages, {self.workers} worker(s), lease {self.lease}"
+            f"{self.tasks} task(s) of {' '.join(self.kinds)}, {self.workers} worker(s), lease {self.lease}"
         ]
         parts += [
             f"chaos for {self.chaos:.0f} s, latency {self.latency}, work {self.work}, clocks {self.rates}"
         ]
+        parts += [f"{'compensates' if self.compensates else 'stops'} at errors, saves every {self.every}"]
         parts += [f"store: {' '.join(each.name for each in Capability if each in self.capabilities)}"]
         for group in (self.faults, self.habits):
             shares = {each.name: getattr(group, each.name) for each in fields(group)}
@@ -164,4 +203,4 @@ class Scenario:
 
     def undisturbed(self) -> "Scenario":
         """The same task with nothing that goes wrong."""
-        return replace(Scenario(seed=0), stages=self.stages)
+        return replace(Scenario(seed=0), kinds=self.kinds)

@@ -11,7 +11,13 @@ from checkmate_core.errors import (
     UnsupportedBackendException,
     VersionConflictException,
 )
-from checkmate_core.layout import LOCKS_PREFIX, MANIFEST_NAME, task_id_of
+from checkmate_core.layout import (
+    LOCKS_PREFIX,
+    MANIFEST_NAME,
+    artifact_life,
+    cancel_object_name,
+    task_id_of,
+)
 from checkmate_core.testing.simulation.process import WALL_TIME
 from checkmate_core.testing.simulation.trace import Body
 from checkmate_core.types import (
@@ -70,7 +76,22 @@ class Change:
     @property
     def is_stage(self) -> bool:
         """Whether the object is a stage."""
-        return not self.is_lock and not self.is_manifest
+        return "/stages/" in self.name
+
+    @property
+    def is_signal(self) -> bool:
+        """Whether the object is an event that was sent."""
+        return "/signals/" in self.name
+
+    @property
+    def is_cancel_request(self) -> bool:
+        """Whether the object is a cancel request."""
+        return self.name == cancel_object_name(self.task_id)
+
+    @property
+    def artifact_life(self) -> int | None:
+        """The life that the object belongs to, if it is of an artifact."""
+        return artifact_life(self.name)
 
     @property
     def is_take_over(self) -> bool:
@@ -140,7 +161,7 @@ class SimulatedStore:
     def write(self, by: str, name: str, data: bytes, expect: Expect) -> Version:
         self._check(name, expect)
         version = Version(hashlib.sha256(data).hexdigest())
-        self._apply(by, name, _Stored(data, version, json.loads(data), self._now()))
+        self._apply(by, name, _Stored(data, version, _body(name, data), self._now()))
         return version
 
     def remove(self, by: str, name: str, expect: RemoveExpect) -> bool:
@@ -186,6 +207,13 @@ class SimulatedStore:
         self._lives[task_id] = manifest["base_epoch"] if manifest and is_live else None
         is_over = manifest is not None and (manifest["removed"] or manifest["ended"])
         self._ended_by[task_id] = manifest["epoch"] if manifest and is_over else None
+
+
+def _body(name: str, data: bytes) -> Body:
+    if artifact_life(name) is not None and not name.endswith(".json"):
+        return {"content": hashlib.sha256(data).hexdigest()}
+    body: Body = json.loads(data)
+    return body
 
 
 def task_of(name: str) -> str:

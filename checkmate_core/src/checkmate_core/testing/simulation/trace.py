@@ -76,6 +76,9 @@ def describe(body: Body) -> list[object]:
     if "stage_templates" in body:
         what = "tombstone" if body["removed"] else f"ended {body['ended_as']}" if body["ended"] else "begun"
         return [what, f"life {body['base_epoch']} epoch {body['epoch']}", owner]
+    if "status" not in body:
+        words = ("event", "data", "reason", "base_epoch")
+        return [f"{word} {body[word]}" for word in words if word in body] or ["artifact"]
     return [
         f"{body['status']} attempt {body['attempts']} life {body['base_epoch']} epoch {body['epoch']}",
         owner,

@@ -2,6 +2,7 @@
 
 import random
 from collections import Counter
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -14,27 +15,44 @@ from checkmate_core.errors import (
     StageFailedException,
     StorageUnavailableException,
     TaskCanceledException,
+    TaskRolledBackException,
+    TaskSuspendedException,
     VersionConflictException,
 )
 from checkmate_core.layout import lock_object_name
 from checkmate_core.lock import BindLock
 from checkmate_core.retry import RetryPolicy
+from checkmate_core.signaling import request_cancel, send_signal
+from checkmate_core.store import TaskStore
+from checkmate_core.testing.simulation.log import Log
 from checkmate_core.testing.simulation.network import Network, SimulatedTaskIO
-from checkmate_core.testing.simulation.pipeline import Job, Log, job_for
+from checkmate_core.testing.simulation.pipeline import EVENT, Job, job_for
 from checkmate_core.testing.simulation.process import Process
 from checkmate_core.testing.simulation.scenario import Scenario
 from checkmate_core.testing.simulation.scheduler import Crashed, Scheduler
 from checkmate_core.testing.simulation.trace import Trace
 
 _FINISHING_TRIES: Final = 12
+_FINISHING_WAITS: Final = 30
 
 # What may end a visit whose world is not in order. Whatever else comes out of the engine is a fault of it.
 _EXPECTED: Final = (
     BindException,
     StageFailedException,
     TaskCanceledException,
+    TaskRolledBackException,
+    TaskSuspendedException,
     StorageUnavailableException,
 )
+
+# What a letter, or a rollback, may be answered: there is no such task, it is over, or one waits already.
+_REFUSALS: Final = {
+    "cancel": (InvalidTransitionException,),
+    "unlock": (VersionConflictException, PersistenceDataNotFoundException),
+    "rollback": (InvalidTransitionException,),
+    "signal": (InvalidTransitionException, PersistenceDataNotFoundException, VersionConflictException),
+    "request": (InvalidTransitionException, PersistenceDataNotFoundException),
+}
 
 
 @dataclass(slots=True)
@@ -52,6 +70,8 @@ class World:
         unexpected: Errors that no fault explains: who, and what.
         finished: The tasks that were brought to their end, and how many tries it took.
         cancels: The tasks that somebody tried to cancel.
+        rollbacks: The tasks that somebody tried to roll back.
+        letters: How many events were made up so far; each is told by its number.
         operators: The processes that released a lock by an operator's say-so.
         busy: The workers that are not gone yet.
     """
@@ -66,6 +86,8 @@ class World:
     unexpected: list[tuple[str, BaseException]] = field(default_factory=list)
     finished: dict[str, int] = field(default_factory=dict)
     cancels: set[str] = field(default_factory=set)
+    rollbacks: set[str] = field(default_factory=set)
+    letters: int = 0
     operators: set[str] = field(default_factory=set)
     busy: set[str] = field(default_factory=set)
 
@@ -89,15 +111,26 @@ class World:
         job = job_for(
             SimulatedTaskIO(process, self.network),
             task_id,
-            scenario.stages,
+            scenario.kinds,
+            on_error="compensate" if scenario.compensates else "stop",
             retry_policy=RetryPolicy.exponential(0.2, jitter=0.2),
             max_attempts=2,
             lease=scenario.lease,
             **options,
         )
         job.clock, job.log, job.rng = process.clock, self.log, self.rng
-        job.longest_work = scenario.work
+        job.longest_work, job.longest_rest, job.every = scenario.work, scenario.span, scenario.every
         return job
+
+    def signal(self, process: Process, task_id: str) -> None:
+        """Send an event that tells itself from every other.
+
+        Raises:
+            VersionConflictException: Another waits already.
+        """
+        self.letters += 1
+        io = SimulatedTaskIO(process, self.network)
+        send_signal(io, task_id, EVENT, self.letters, clock=process.clock)
 
     def unlock(self, process: Process, task_id: str) -> None:
         """An operator, beside that process, releases whatever lock the task has.
@@ -159,6 +192,9 @@ class Worker:
             "cancel": (habits.cancel, self._cancel),
             "clean": (habits.clean, self._clean),
             "unlock": (habits.unlock, self._unlock),
+            "rollback": (habits.rollback, self._rollback),
+            "signal": (habits.signal, self._world.signal),
+            "request": (habits.request, self._request),
         }
         [act] = world.rng.choices(list(acts), [weight for weight, _ in acts.values()])
         garbled = world.network.totals["garbled"]
@@ -193,7 +229,17 @@ class Worker:
 
     def _cancel(self, process: Process, task_id: str) -> None:
         self._world.cancels.add(task_id)
-        self._job(process, task_id).cancel()
+        job = self._job(process, task_id)
+        job.is_told_to_cancel = True
+        job.cancel()
+
+    def _request(self, process: Process, task_id: str) -> None:
+        self._world.cancels.add(task_id)
+        request_cancel(SimulatedTaskIO(process, self._world.network), task_id, clock=process.clock)
+
+    def _rollback(self, process: Process, task_id: str) -> None:
+        self._world.rollbacks.add(task_id)
+        self._job(process, task_id).rollback()
 
     def _clean(self, process: Process, task_id: str) -> None:
         job = self._job(process, task_id)
@@ -224,13 +270,24 @@ def finish(world: World, task_id: str) -> None:
 
 def _bring_to_end(world: World, process: Process, task_id: str) -> None:
     world.finished.pop(task_id, None)
-    for tries in range(1, _FINISHING_TRIES + 1):
+    tries = waits = 0
+    while tries < _FINISHING_TRIES and waits < _FINISHING_WAITS:
+        tries += 1
         world.note(process, f"wants to finish {task_id}")
         job = world.job(process, task_id)
         try:
             job.run(wait=3 * world.scenario.span)
-        except TaskCanceledException:
-            world.note(process, f"   {task_id} is canceled")
+        except (TaskCanceledException, TaskRolledBackException) as exc:
+            world.note(process, f"   {task_id} is over: {type(exc).__name__}")
+        except TaskSuspendedException:
+            tries, waits = tries - 1, waits + 1
+            _end_wait(world, process, task_id)
+            continue
+        except StageFailedException as exc:
+            if "is stopped: its process died" not in str(exc):
+                world.unexpected.append((process.label, exc))
+                return
+            continue
         except BindException as exc:
             world.note(process, f"   {task_id} cannot be finished yet: {type(exc).__name__}")
             if world.scenario.lease is None:
@@ -247,9 +304,25 @@ def _bring_to_end(world: World, process: Process, task_id: str) -> None:
         return
 
 
+def _end_wait(world: World, process: Process, task_id: str) -> None:
+    """Do what a suspended task waits for."""
+    try:
+        waits_for = TaskStore(SimulatedTaskIO(process, world.network)).get(task_id).suspension
+    except PersistenceDataNotFoundException:
+        # By somebody who comes back late.
+        world.note(process, f"   {task_id} was removed")
+        return
+    world.note(process, f"   {task_id} waits for {waits_for}")
+    if waits_for is None:
+        return
+    if waits_for.until is not None:
+        process.clock.sleep(waits_for.until.timestamp() - process.clock.now())
+    else:
+        with suppress(VersionConflictException, InvalidTransitionException, PersistenceDataNotFoundException):
+            world.signal(process, task_id)
+
+
 def _is_expected(exc: Exception, act: str) -> bool:
-    if isinstance(exc, _EXPECTED):
-        return True
-    if act == "cancel":
-        return isinstance(exc, InvalidTransitionException) and "cannot be canceled" in str(exc)
-    return act == "unlock" and isinstance(exc, (VersionConflictException, PersistenceDataNotFoundException))
+    if isinstance(exc, InvalidTransitionException) and "inconsistent" in str(exc):
+        return False
+    return isinstance(exc, (*_EXPECTED, *_REFUSALS.get(act, ())))
