@@ -87,7 +87,8 @@ class BaseStageState(BaseModel):
             from_version: The version that stored them.
 
         Returns:
-            The attributes as this version names and types them.
+            The attributes as this version names and types them. One that had its default must get the
+            new default: otherwise it looks set, and takes no value from the previous stage.
 
         Raises:
             IncompatibleTaskException: There is no way. That is what the default says.
