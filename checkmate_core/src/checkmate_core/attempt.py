@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
@@ -73,11 +74,16 @@ class RunningAttempt:
         self._loops: set[str] = set()
         self._progress: Progress | None = None
         self._tells_itself = False
+        # Where a loop is: a `Progress` of it is made when it is stored, as that costs more than some items.
+        self._counted: tuple[int, int | None, str] | None = None
         self._is_interrupted = False
 
     @property
     def notes(self) -> StageNotes:
         """The stage's notes as they are to be stored now."""
+        if self._counted is not None:
+            (done, total, message), self._counted = self._counted, None
+            self._note_progress(done, total, message)
         stored = self.stage.notes
         return stored.but(cursors=dict(self._cursors), progress=self._progress or stored.progress)
 
@@ -133,19 +139,21 @@ class RunningAttempt:
     def save(self) -> None:
         """Store the state as it is. See `BaseStage.checkpoint`."""
         self.check()
-        self._save(with_state=True)
-        self._host.look_for_cancel()
+        with self._paid():
+            self._save(with_state=True)
+            self._host.look_for_cancel()
 
     def tell(self, done: float, total: float | None, message: str) -> bool:
         """Note progress; whether it is time to store it."""
-        self._tells_itself = True
-        self._note_progress(done, total, message)
+        self._tells_itself, self._counted = True, None
+        self._host.report_progress(self.stage, self._note_progress(done, total, message))
         self.check()
         return self._pace.is_due()
 
     def store_progress(self) -> None:
         """Store the progress alone, beside the state as it was last stored. A failure is logged."""
-        self._save_if_possible(with_state=False)
+        with self._paid():
+            self._save_if_possible(with_state=False)
 
     def loop(self, name: str, key: Callable[[T], object] | None) -> Place[T]:
         """Begin a loop where it was last saved.
@@ -165,25 +173,34 @@ class RunningAttempt:
         """An item is done; whether it is time to save."""
         self._cursors[name] = cursor
         if not self._tells_itself:
-            self._note_progress(cursor.done, total, "" if name == "items" else name, report=False)
+            self._counted = cursor.done, total, "" if name == "items" else name
         self.check()
         return cursor.done % every == 0 if every else self._pace.is_due()
 
     def save_paced(self) -> None:
         """Store the state; a store that cannot be reached is logged, and the work goes on."""
-        self._save_if_possible(with_state=True)
+        with self._paid():
+            self._save_if_possible(with_state=True)
+            try:
+                self._host.look_for_cancel()
+            except TaskIOException as exc:
+                _log.warning("could not look for a cancel request of task %s: %s", self._host.task_id, exc)
         if self._progress:
             self._host.report_progress(self.stage, self._progress)
-        try:
-            self._host.look_for_cancel()
-        except TaskIOException as exc:
-            _log.warning("could not look for a cancel request of task %s: %s", self._host.task_id, exc)
 
-    def _note_progress(self, done: float, total: float | None, message: str, *, report: bool = True) -> None:
+    def _note_progress(self, done: float, total: float | None, message: str) -> Progress:
         at = datetime.fromtimestamp(self._host.clock.now(), UTC)
         self._progress = Progress(done=done, total=total, message=message, at=at)
-        if report:
-            self._host.report_progress(self.stage, self._progress)
+        return self._progress
+
+    @contextmanager
+    def _paid(self) -> Iterator[None]:
+        """What is requested here is paid for by the work to come."""
+        begin = self._host.clock.monotonic()
+        try:
+            yield
+        finally:
+            self._pace.saved(self._host.clock.monotonic() - begin)
 
     def _save_if_possible(self, *, with_state: bool) -> None:
         try:
@@ -194,11 +211,8 @@ class RunningAttempt:
             _log.warning("could not save stage %r, going on: %s", self.stage.stage_name, exc)
 
     def _save(self, *, with_state: bool) -> None:
-        begin = self._host.clock.monotonic()
         try:
             self._host.save_stage(self.stage, self.notes, with_state=with_state)
         except (TaskIOException, BindException) as exc:
             self.broken = exc
             raise
-        finally:
-            self._pace.saved(self._host.clock.monotonic() - begin)
