@@ -1,6 +1,8 @@
 """What the documents print as code runs as printed."""
 
+import os
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -8,6 +10,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
+WIDE = {**os.environ, "COLUMNS": "250"}
 BLOCK = re.compile(r"<!-- run(?:: (?P<name>[^>]*?))? -->\n```python\n(?P<code>.*?)```", re.DOTALL)
 
 
@@ -50,6 +53,7 @@ def test_the_readme_example_is_as_short_as_announced() -> None:
     "document",
     [
         "docs/artifacts.md",
+        "docs/waiting-and-steering.md",
         "docs/observing.md",
         "docs/long-stages.md",
         "docs/writing-stages.md",
@@ -65,6 +69,27 @@ def test_the_guides_code_runs(document: str, readme_example: Path) -> None:
     assert found
     for _, code in found:
         run(sys.executable, "-W", "error", "-c", code, cwd=readme_example)
+
+
+def test_the_approval_goes_as_the_guide_says(tmp_path: Path) -> None:
+    text = (ROOT / "docs/waiting-and-steering.md").read_text()
+    [(name, code)] = re.findall(r"<!-- file: (.*?) -->\n```python\n(.*?)```", text, re.DOTALL)
+    (tmp_path / name).write_text(code)
+    [shell] = re.findall(r"<!-- lines -->\n```sh\n(.*?)```", text, re.DOTALL)
+    said = []
+    for line in shell.splitlines():
+        program, *arguments = shlex.split(line, comments=True)
+        command = [sys.executable, *(["-m", program] if program == "checkmate" else []), *arguments]
+        expected = re.search(r"# exit (\d+)", line)
+        done = subprocess.run(
+            command, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False, env=WIDE
+        )
+        assert done.returncode == (int(expected[1]) if expected else 0), (line, done.stderr)
+        said.append(done.stdout)
+    assert said[2].split("\n")[::2][:2] == ["reserve 100", "reserve 900"]
+    assert said[3].count("waits for event 'decision' or") == 2
+    assert "complete: refund-1, result 'paid 100'" in said[6]
+    assert "release 900" in said[6]
 
 
 @pytest.mark.parametrize(
