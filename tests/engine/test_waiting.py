@@ -360,6 +360,27 @@ def test_a_suspension_of_the_state_has_a_place_for_the_data_or_the_stage_fails(i
     assert [e["status"] for e in stage_documents(io)[0]["history"]] == ["RUNNING", "ERROR"]
 
 
+@pytest.mark.parametrize("is_async", [False, True])
+def test_only_the_execution_of_a_stage_can_wait(io: TaskIO, is_async: bool) -> None:
+    class Undecided(Talker):
+        def rollback_stage(self, previous_state_copy: Talk) -> None:
+            raise Suspend(event="go")
+
+        def cancel(self) -> None:
+            raise Suspend(event="go")
+
+    def fail(_: Talker) -> None:
+        raise ValueError
+
+    cm = CheckMate[Talker, Any](io, TASK, [Undecided(stage_name="a", act=fail)])
+    with pytest.raises(TaskEngineException, match=r"cancel\(\) of stage 'a'.*outside of execute_stage"):
+        asyncio.run(cm.acancel()) if is_async else cm.cancel()
+    with pytest.raises(StageFailedException, match="outside of execute_stage"):
+        asyncio.run(cm.arun()) if is_async else cm.run()
+    assert [e["status"] for e in stage_documents(io)[0]["history"]] == ["RUNNING", "ERROR"]
+    assert not is_locked(io)
+
+
 @pytest.mark.parametrize(
     ("arguments", "word"),
     [

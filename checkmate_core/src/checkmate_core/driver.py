@@ -9,8 +9,9 @@ from typing import Any
 
 from checkmate_core.attempt import RunningAttempt
 from checkmate_core.clock import Clock
-from checkmate_core.errors import StageTimeoutException
+from checkmate_core.errors import StageTimeoutException, TaskEngineException
 from checkmate_core.plan import Plan, Step, Store, Wait, Work
+from checkmate_core.suspend import Suspend
 from checkmate_core.threads import in_own_thread, in_storage_thread
 
 
@@ -22,7 +23,7 @@ def drive(plan: Plan, clock: Clock) -> None:
             try:
                 value = _do(step, clock)
             except BaseException as exc:  # noqa: BLE001 - the plan decides
-                step = plan.throw(exc)
+                step = plan.throw(_in_its_place(exc, step))
             else:
                 step = plan.send(value)
     except StopIteration:
@@ -41,7 +42,7 @@ async def adrive(plan: Plan, clock: Clock) -> None:
             try:
                 value = await _ado(step, clock)
             except BaseException as exc:  # noqa: BLE001 - the plan decides
-                step = plan.throw(exc)
+                step = plan.throw(_in_its_place(exc, step))
             else:
                 step = plan.send(value)
     except StopIteration:
@@ -80,6 +81,18 @@ async def _within_its_time(work: Work) -> object:
         if not scope.expired():
             raise
         raise StageTimeoutException(f"the stage took longer than its {limit:.3g} s and was cut off") from exc
+
+
+def _in_its_place(error: BaseException, step: Step) -> BaseException:
+    """The error of a step; a wish to suspend that nobody can fulfil is one like any other."""
+    if not isinstance(error, Suspend) or not isinstance(step, Work) or step.attempt is not None:
+        return error
+    refused = TaskEngineException(
+        f"Suspend was raised outside of execute_stage, so the task cannot wait for {error}: rollback_stage and cancel "
+        "must come to an end"
+    )
+    refused.__cause__ = error
+    return refused
 
 
 def _interrupt(attempt: RunningAttempt | None) -> None:
