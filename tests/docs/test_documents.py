@@ -71,6 +71,7 @@ def test_the_guides_code_runs(document: str, readme_example: Path) -> None:
         run(sys.executable, "-W", "error", "-c", code, cwd=readme_example)
 
 
+@pytest.mark.slow
 def test_the_approval_goes_as_the_guide_says(tmp_path: Path) -> None:
     text = (ROOT / "docs/waiting-and-steering.md").read_text()
     [(name, code)] = re.findall(r"<!-- file: (.*?) -->\n```python\n(.*?)```", text, re.DOTALL)
