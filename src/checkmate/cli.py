@@ -1,7 +1,7 @@
 """The command line.
 
-`checkmate ls | show | dump | unlock | signal | cancel | rollback | resume | recover` for tasks,
-`copy | doctor | reseal` for stores, and `demo | version`.
+`checkmate ls | show | dump | unlock | signal | cancel | rollback | resume | recover | fork` for tasks,
+`check | copy | doctor | reseal` for stores, and `demo | version`.
 
 Exit codes: 0 done, 1 the task failed, or any other error, 2 wrong usage, 3 no such task, 4 locked or
 lost to another owner, or an event that waits already, 5 the store failed or may not hold locks, 6 the
@@ -23,9 +23,11 @@ if TYPE_CHECKING:
 # Listed by name so that no command pays for the imports of another.
 _LAZY = {
     "cancel": ("checkmate.letters", "cancel"),
+    "check": ("checkmate.check", "check"),
     "copy": ("checkmate.copy", "copy"),
     "demo": ("checkmate.demo", "demo"),
     "doctor": ("checkmate.doctor", "doctor"),
+    "fork": ("checkmate.fork", "fork"),
     "recover": ("checkmate.recover", "recover"),
     "reseal": ("checkmate.reseal", "reseal"),
     "resume": ("checkmate.resume", "resume"),

@@ -292,6 +292,30 @@ def test_one_that_was_stopped_before_any_request_harms_nobody_who_took_the_id(me
             assert [str(stage.status) for stage in TaskStore(store).get(NEW).stages] == ["COMPLETE"] * 3
 
 
+def test_what_a_dead_forker_sent_and_arrives_at_any_request_of_the_next_one_harms_nothing() -> None:
+    """Its manifest, above all: it would make a task of objects that are not that task's any more."""
+    count = requests()
+    for number, arrival in [(count - 1, each) for each in range(1, count + 1)] + [
+        (count - 3, 6),
+        (count - 2, 8),
+    ]:
+        store = prepared()
+        dead = FaultyTaskIO(store)
+        dead.plan(number, ApplyLater(None, Crash()))
+        dead.plan(lambda call, number=number: call.number > number, RaiseBefore(Crash()), times=None)
+        with pytest.raises(Crash):
+            forked(dead)
+        BindLock(store, f"_locks/{NEW}.lock").force_unlock()
+        client = FaultyTaskIO(store)
+        client.plan(arrival, CallBefore(lambda _, dead=dead: dead.deliver_late()))
+        try:
+            forked(client)
+        except VersionConflictException:
+            assert document_is_live(store), "the dead one's had arrived first, and is whole"
+        dead.deliver_late()
+        assert whole(store)
+
+
 def removed(io: TaskIO) -> None:
     task = album(io, NEW)
     task.auto_cleanup = True
