@@ -74,8 +74,9 @@ async def _ado(step: Step, clock: Clock) -> object:
 async def _within_its_time(work: Work) -> object:
     limit = work.attempt.seconds_left if work.attempt else math.inf
     coroutine: Any = work.method(*work.arguments)
+    scope = asyncio.timeout(None if math.isinf(limit) else limit)
     try:
-        async with asyncio.timeout(None if math.isinf(limit) else limit) as scope:
+        async with scope:
             return await coroutine
     except TimeoutError as exc:
         if not scope.expired():
