@@ -86,9 +86,9 @@ def test_what_would_be_refused_is_told_with_the_way_to_migrate_it(run: Run, url:
             "removed={'send'}",
         ):
             assert text in document["refusal"]
-    text = run("check", url, "--app", f"{MODULE}:third")
-    assert text.exit_code == 6
-    assert "failed is refused\n  task failed (file://" in text.stdout
+    told = run("check", url, "--app", f"{MODULE}:third")
+    assert told.exit_code == 6
+    assert "failed is refused\n  task failed (file://" in told.stdout
     assert contents(url) == before
 
 

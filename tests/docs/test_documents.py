@@ -53,6 +53,7 @@ def test_the_readme_example_is_as_short_as_announced() -> None:
     "document",
     [
         "docs/artifacts.md",
+        "docs/changing-code.md",
         "docs/waiting-and-steering.md",
         "docs/observing.md",
         "docs/long-stages.md",

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from typing import Any
 
 from checkmate import StageChanges, StageStatus, TaskEngineException, TaskIO
 from checkmate_core.io.memory import MemoryTaskIO
@@ -19,7 +20,7 @@ class Release:
     names: tuple[str, ...] = OLD
     changes: StageChanges | None = None
 
-    def engine(self, io: TaskIO, log: Logged | None = None, **options: object) -> Engine:
+    def engine(self, io: TaskIO, log: Logged | None = None, **options: Any) -> Engine:
         return engine_for(io, steps(*self.names, action=log), changes=self.changes, **options)
 
     def run(self, io: TaskIO, log: Logged | None = None) -> None:
@@ -49,7 +50,7 @@ def prepare(io: TaskIO, complete: int, then: str = "enqueued") -> None:
     if then == "enqueued":
         # Cut off between two stages: the last one is complete and the next was never begun.
         engine = OLD_CODE.engine(io)
-        engine.state_update_hook = _stop_after(complete)  # type: ignore[method-assign]
+        engine.state_update_hook = _stop_after(complete)  # type: ignore[assignment, method-assign]
         with suppress(KeyboardInterrupt), engine:
             engine.execute()
         return

@@ -1,6 +1,8 @@
 """A new task from a completed stage of an old one: whole or not there, wherever it is cut off."""
 
 import random
+from collections.abc import Callable
+from functools import partial
 from typing import Any, ClassVar
 
 import pytest
@@ -24,7 +26,15 @@ from checkmate import (
 )
 from checkmate_core.artifacts import TaskArtifacts
 from checkmate_core.io.memory import MemoryTaskIO
-from checkmate_core.testing import ApplyLater, CallBefore, FaultyTaskIO, LoseResponse, RaiseBefore
+from checkmate_core.testing import (
+    ApplyLater,
+    Call,
+    CallBefore,
+    FaultyTaskIO,
+    LoseResponse,
+    Operation,
+    RaiseBefore,
+)
 
 from .changing import RENAMED, prepare
 from .pipelines import TASK, Crash, Logged, document, engine_for, is_locked, raw, steps
@@ -251,6 +261,14 @@ def document_is_live(io: TaskIO) -> bool:
     return io.exists(name) and document(io, name)["removed"] is None
 
 
+def is_write(number: int) -> Callable[[Call], bool]:
+    return lambda call: call.number == number and call.operation is Operation.WRITE
+
+
+def is_after(number: int) -> Callable[[Call], bool]:
+    return lambda call: call.number > number
+
+
 @pytest.mark.parametrize(
     "fault", [LoseResponse(), RaiseBefore(), ApplyLater(1)], ids=["answer", "request", "late"]
 )
@@ -258,9 +276,7 @@ def test_a_lost_answer_at_any_request_of_a_fork_is_resolved_or_raised(fault: Any
     for number in range(1, requests() + 1):
         store = prepared()
         client = FaultyTaskIO(store)
-        client.plan(
-            lambda call, number=number: call.number == number and call.operation.name == "WRITE", fault
-        )
+        client.plan(is_write(number), fault)
         forked(client)
         client.deliver_late()
         assert whole(store)
@@ -292,6 +308,10 @@ def test_one_that_was_stopped_before_any_request_harms_nobody_who_took_the_id(me
             assert [str(stage.status) for stage in TaskStore(store).get(NEW).stages] == ["COMPLETE"] * 3
 
 
+def deliver(dead: FaultyTaskIO, _: Call) -> None:
+    dead.deliver_late()
+
+
 def test_what_a_dead_forker_sent_and_arrives_at_any_request_of_the_next_one_harms_nothing() -> None:
     """Its manifest, above all: it would make a task of objects that are not that task's any more."""
     count = requests()
@@ -302,12 +322,12 @@ def test_what_a_dead_forker_sent_and_arrives_at_any_request_of_the_next_one_harm
         store = prepared()
         dead = FaultyTaskIO(store)
         dead.plan(number, ApplyLater(None, Crash()))
-        dead.plan(lambda call, number=number: call.number > number, RaiseBefore(Crash()), times=None)
+        dead.plan(is_after(number), RaiseBefore(Crash()), times=None)
         with pytest.raises(Crash):
             forked(dead)
         BindLock(store, f"_locks/{NEW}.lock").force_unlock()
         client = FaultyTaskIO(store)
-        client.plan(arrival, CallBefore(lambda _, dead=dead: dead.deliver_late()))
+        client.plan(arrival, CallBefore(partial(deliver, dead)))
         try:
             forked(client)
         except VersionConflictException:
