@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.examples.shell import checkmate, die, run
+from tests.examples.shell import EXAMPLES, checkmate, die, run
 
 
 def shop_in(said: str) -> dict[str, Any]:
@@ -60,3 +60,21 @@ def test_an_order_ends_shipped_or_wholly_undone_at_whichever_write_its_process_d
         "accounts": {"ada": 1_000_000 - 9000 * len(shipped)},
         "parcels": dict.fromkeys(shipped, "somewhere"),
     }
+
+
+def test_the_database_refuses_a_worker_that_lost_the_order(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(EXAMPLES / "saga")
+    from saga_shop import Shop, StaleWorkerError, describe_shop, open_shop
+
+    path = str(tmp_path / "shop.sqlite")
+    open_shop(path, {"lamp": 10}, {"ada": 20000})
+    Shop(path, "one", 2).reserve("lamp", 2)
+
+    with pytest.raises(StaleWorkerError):
+        Shop(path, "one", 1).unreserve("lamp", 2)
+
+    assert describe_shop(path)["stock"] == {"lamp": 8}
+    Shop(path, "one", 2).reserve("lamp", 2)
+    assert describe_shop(path)["stock"] == {"lamp": 8}
