@@ -80,7 +80,8 @@ def test_tasks_and_pages_are_under_way_together_and_cost_18_requests(site: Site,
     # No page is answered before all pages of both tasks were asked for.
     site.together = threading.Barrier(2 * AT_ONCE)
 
-    said = run("async_pipeline", tmp_path / "tasks", *lists)
+    # One batch each, so no save in between, however slow the machine.
+    said = run("async_pipeline", tmp_path / "tasks", *lists, "--save-every", "2")
 
     assert "'pages': 8, 'found': 7, 'bytes': 28" in pages_of(said, "a")
     assert "'pages': 8, 'found': 7, 'bytes': 28" in pages_of(said, "b")
