@@ -1,12 +1,39 @@
 """Faults that the model of the ownership protocol found (tests/model), each on the real thing."""
 
+import threading
+from collections.abc import Callable, Sequence
+from typing import Any
+
 import pytest
 
-from checkmate import BindLock, LockLostException, StageStatus, StorageUnavailableException, TaskIO
+from checkmate import (
+    BindLock,
+    CheckMateEngine,
+    IncompatibleTaskException,
+    LockLostException,
+    StageChanges,
+    StageStatus,
+    StorageUnavailableException,
+    TaskIO,
+)
 from checkmate_core.io.memory import MemoryTaskIO
 from checkmate_core.testing import ApplyLater, Call, CallBefore, FaultyTaskIO, Operation, writes_to
 
-from .pipelines import LOCK, MANIFEST, Crash, bury_holder, document, engine_for, stage_documents
+from checkmate_core.types import StoredObject
+
+from .pipelines import (
+    LOCK,
+    MANIFEST,
+    TASK,
+    Crash,
+    Engine,
+    Logged,
+    Step,
+    bury_holder,
+    document,
+    engine_for,
+    stage_documents,
+)
 
 
 @pytest.fixture
@@ -98,3 +125,57 @@ def test_stages_that_were_read_while_an_older_owner_went_on_are_read_again(memor
         assert [stage.status for stage in successor.stages] == ["COMPLETE", "RUNNING", "CREATED"]
         successor.execute(strict_recovery=True)
         assert successor.status is StageStatus.COMPLETE
+
+
+class Torn(FaultyTaskIO):
+    """Reads of several objects at once see the first of them before something happens, and the others after."""
+
+    def __init__(self, io: TaskIO, meanwhile: Callable[[], object]) -> None:
+        super().__init__(io)
+        self._meanwhile = meanwhile
+
+    def read_many(self, obj_names: Sequence[str]) -> dict[str, StoredObject]:
+        found = super().read_many(obj_names[:1])
+        self._meanwhile()
+        return found | super().read_many(obj_names[1:])
+
+
+def test_whoever_read_the_old_list_of_stages_and_the_stages_of_the_new_one_reads_again(
+    memory: MemoryTaskIO,
+) -> None:
+    """A migration came between the two, and the claim went to an object that the task had no more."""
+    swap, is_reached, end = threading.Event(), threading.Event(), threading.Event()
+
+    def reach(stage: Step, previous: Any) -> None:
+        is_reached.set()
+        assert end.wait(60)
+
+    def engine(io: TaskIO, names: str, action: Any, **options: Any) -> Engine:
+        steps = [Step(stage_name=name, action=action if name != "a" else None) for name in names]
+        return CheckMateEngine(io, TASK, steps, lease=None, **options)
+
+    def migrate_and_execute() -> None:
+        with engine(client, "ac", reach, changes=StageChanges(renamed={"b": "c"})) as migrator:
+            migrator.execute()
+
+    with engine(memory, "ab", None):
+        pass
+    client, log = FaultyTaskIO(memory), Logged()
+    is_marked = threading.Event()
+    client.plan(writes_to(MANIFEST), CallBefore(lambda call: is_marked.set() or swap.wait(60)))
+    other = threading.Thread(target=migrate_and_execute)
+    other.start()
+    assert is_marked.wait(60)
+    BindLock(memory, LOCK).force_unlock()
+    try:
+        with (
+            pytest.raises(IncompatibleTaskException),
+            engine(Torn(memory, lambda: swap.set() or is_reached.wait(60)), "ab", log) as reader,
+        ):
+            reader.execute()
+    finally:
+        swap.set()
+        end.set()
+        other.join()
+    assert log.names == []
+    assert [stage["status"] for stage in stage_documents(memory)] == ["COMPLETE", "COMPLETE"]

@@ -170,7 +170,7 @@ class TaskJournal:
             StaleViewError: The manifest is not as it was last read.
         """
         try:
-            self._write_manifest(self._stamped(**fields))
+            self._write_manifest(self._stamped(stages_epoch=self.epoch, **fields))
         except VersionConflictException as conflict:
             raise StaleViewError(self.epoch + 1) from conflict
 
@@ -212,7 +212,11 @@ class TaskJournal:
             TaskIOException: The store failed.
         """
         record = StageRecord(
-            epoch=self.epoch, base_epoch=self.manifest.base_epoch, owner=self.owner, **fields
+            epoch=self.epoch,
+            base_epoch=self.manifest.base_epoch,
+            stages_epoch=self.manifest.stages_epoch,
+            owner=self.owner,
+            **fields,
         )
         while True:
             self._settle_migration(obj_name)
@@ -272,7 +276,8 @@ class TaskJournal:
         if current.base_epoch < self.manifest.base_epoch and obj_name not in self._claimed:
             self._versions[obj_name] = stored.version
             return
-        if current.base_epoch != self.manifest.base_epoch or current.is_removing:
+        is_other_task = current.base_epoch != self.manifest.base_epoch
+        if is_other_task or current.is_removing or current.stages_epoch > self.manifest.stages_epoch:
             raise lost from conflict
         is_own = current.owner == self.owner
         is_earlier = self.is_fenced and obj_name not in self._claimed and current.epoch < self.epoch
@@ -357,6 +362,9 @@ class TaskJournal:
             raise StaleViewError(record.epoch + 1)
         if record.base_epoch < self.manifest.base_epoch:
             return None
+        if record.stages_epoch > self.manifest.stages_epoch:
+            # A migration came between the read of the manifest and this one.
+            raise StaleViewError(record.epoch + 1)
         self._note_mark(obj_name, record)
         return record
 

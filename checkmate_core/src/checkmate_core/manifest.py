@@ -41,6 +41,7 @@ class Manifest(StoredDocument):
         task_id: The task.
         base_epoch: Epoch of the owner that began this life; stage objects with a lower one are
             garbage of an earlier life.
+        stages_epoch: Epoch of the owner that gave the task its list of stages; 0 where that is who began it.
         epoch: Epoch of the owner that wrote this.
         owner: The acquisition of the lock that wrote this.
         created: When this life began.
@@ -63,6 +64,7 @@ class Manifest(StoredDocument):
 
     task_id: str
     base_epoch: int
+    stages_epoch: int = 0
     epoch: int
     owner: str
     created: datetime

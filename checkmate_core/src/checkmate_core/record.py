@@ -106,6 +106,8 @@ class StageRecord(StoredDocument):
         base_epoch: The life of the task that this belongs to; lower than the manifest's means
             garbage of an earlier life.
         owner: The acquisition of the lock that wrote this.
+        stages_epoch: That of the manifest that its writer went by; higher than the manifest's means that
+            the task was migrated since that was read.
     """
 
     KIND: ClassVar[str] = "stage object"
@@ -121,6 +123,7 @@ class StageRecord(StoredDocument):
     epoch: int
     base_epoch: int
     owner: str
+    stages_epoch: int = 0
 
     @property
     def is_removing(self) -> bool:
