@@ -7,13 +7,13 @@ from .store import (
     LOCK,
     MANIFEST,
     PER_CLIENT,
-    STAGES,
     Body,
     Lock,
     Manifest,
     Owner,
     Request,
     Stage,
+    positions_of,
 )
 from .variants import Bounds, Flaw
 from .world import Client, Place
@@ -46,6 +46,10 @@ HOLDING: Final[frozenset[Place]] = frozenset(
         "summarise",
         "unbind",
         "cancel",
+        "back",
+        "undo",
+        "mark",
+        "swap",
         "remove",
         "list",
         "bury",
@@ -137,9 +141,13 @@ def taken(role: Role, client: Client, body: Body | None) -> Client:
         epoch=body.epoch,
         lock=body,
         sight=None,
-        known=(None,) * role.bounds.stages,
-        todo=() if is_new else (MANIFEST, *range(STAGES, STAGES + role.bounds.stages)),
+        known=(None,) * role.bounds.objects,
+        todo=() if is_new else (MANIFEST, *positions_of(_plan(client.seen), role.bounds.stages)),
     )
+
+
+def _plan(seen: Manifest | None) -> int:
+    return seen.plan if seen else 0
 
 
 def take_refused(role: Role, client: Client, found: Body | None) -> Client:
@@ -209,14 +217,20 @@ def loaded(role: Role, client: Client) -> tuple[Client, str | None]:
     if manifest is None:
         return stale(role, client, 1), None
     believed = _believed_end(role, manifest)
-    newer = [stage for stage in client.known if stage and stage.base > manifest.base]
+    is_stamped = role.flaw is not Flaw.PLAN_NOT_STAMPED
+    newer = [
+        stage
+        for stage in client.known
+        if stage and (stage.base > manifest.base or (stage.plan > manifest.plan and is_stamped))
+    ]
     if newer:
         return stale(role, client, newer[0].epoch + 1, manifest=believed), None
     if client.seen is None:
         raise ValueError(client)
-    if manifest.kind == "removed" or manifest.base != client.seen.base:
+    is_other = manifest.base != client.seen.base or manifest.plan != client.seen.plan
+    if manifest.kind == "removed" or is_other:
         return stale(role, client, manifest.epoch + 1, manifest=believed), None
-    records = [client.record_of(at) for at in range(STAGES, STAGES + role.bounds.stages)]
+    records = [client.record_of(at) for at in positions_of(manifest.plan, role.bounds.stages)]
     stamps = [(found.epoch, found.by) for found in (manifest, *records) if found]
     is_checked = role.flaw is not Flaw.CLAIM_WITHOUT_EPOCH_CHECK
     if is_checked and any(epoch >= client.epoch and by != role.owner for epoch, by in stamps):

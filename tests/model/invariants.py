@@ -1,6 +1,19 @@
 """What must hold. Each request is judged when it is applied, each acknowledgement when it is believed."""
 
-from .store import LOCK, MANIFEST, STAGES, Lock, Manifest, Owner, Request, Stage, live_manifest, live_stage
+from .store import (
+    BACKWARDS,
+    LOCK,
+    MANIFEST,
+    STAGES,
+    Lock,
+    Manifest,
+    Owner,
+    Request,
+    Stage,
+    live_manifest,
+    live_stage,
+    positions_of,
+)
 from .world import Onlooker, World
 
 _FINAL = ("COMPLETE", "CANCELED", "REMOVING")
@@ -80,7 +93,11 @@ def _judge_manifest(world: World, request: Request) -> tuple[Onlooker, str | Non
 
 
 def _is_over(world: World) -> bool:
-    stages = [live_stage(world.store.objects, at) for at in range(STAGES, len(world.store.objects))]
+    manifest = live_manifest(world.store.objects)
+    plan = positions_of(manifest.plan if manifest else 0, world.stages)
+    stages = [live_stage(world.store.objects, at) for at in plan]
+    if any(stage and stage.status in BACKWARDS for stage in stages):
+        return stages[0] is not None and stages[0].status == "ROLLED_BACK"
     unfinished = next((stage for stage in stages if not stage or stage.status != "COMPLETE"), None)
     return all(stages) or (unfinished is not None and unfinished.status in _FINAL)
 
@@ -100,8 +117,26 @@ def _judge_stage(world: World, request: Request) -> tuple[Onlooker, str | None]:
         return onlooker, "a write of an earlier life counts in this one"
     if current and current.life != manifest.life:
         return onlooker, "what an earlier life left counts in this one"
-    if current and current.status == "COMPLETE":
+    plan = positions_of(manifest.plan, world.stages)
+    if request.at not in plan:
+        return onlooker, "a stage is written that the task has no more"
+    behind = [found for at in plan if at > request.at and (found := live_stage(objects, at))]
+    is_going_back = any(found.status in BACKWARDS for found in (*behind, *([current] if current else ())))
+    is_back = new.status in BACKWARDS
+    if is_going_back and not is_back and new.status != "REMOVING":
+        return onlooker, f"{new.status} is written in a task that goes backwards"
+    if is_back and any(found.status not in ("ROLLED_BACK", "CREATED") for found in behind):
+        return onlooker, "a stage is rolled back before one behind it"
+    if current and current.status == "ROLLED_BACK" and new.status != "ROLLED_BACK":
+        return onlooker, f"{new.status} is written over ROLLED_BACK"
+    is_on_its_way_back = is_back or (is_going_back and new.status == "REMOVING")
+    if current and current.status == "COMPLETE" and not is_on_its_way_back:
         return onlooker, f"{new.status} is written over COMPLETE (G1, G2)"
+    if new.status == "ROLLED_BACK" and current and current.status == "COMPLETE":
+        return (
+            onlooker,
+            "a stage is rolled back without ROLLING_BACK stored first: two owners may do it at once",
+        )
     if new.epoch < onlooker.epoch:
         return onlooker, "an older owner changes a stage after a newer one has claimed one (G4)"
     if new.epoch == onlooker.epoch and new.by != onlooker.owner:

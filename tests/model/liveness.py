@@ -90,7 +90,7 @@ def _alone(world: World, number: int) -> World:
     gone = Client(place="gone")
     clients = tuple(client if n == number else gone for n, client in enumerate(world.clients))
     onlooker = Onlooker(0, None, world.onlooker.completed, 0)
-    return World(Store(world.store.objects, frozenset()), clients, onlooker, 0, 0)
+    return World(Store(world.store.objects, frozenset()), clients, onlooker, 0, 0, world.stages)
 
 
 def _unbounded(bounds: Bounds) -> Bounds:
@@ -105,6 +105,7 @@ def _unbounded(bounds: Bounds) -> Bounds:
         errors=False,
         cancels=False,
         cleans=False,
+        rollbacks=False,
         kills=False,
         interruptions=False,
         torn_reads=False,

@@ -7,7 +7,7 @@ from . import binding, flawed, working
 from .binding import HOLDING, Role, role_of
 from .invariants import begin_execution, judge, judge_acknowledged
 from .steps import Step
-from .store import LOCK, MANIFEST, OPERATOR, STAGES, Body, Lock, Manifest, Request, Stage
+from .store import LOCK, MANIFEST, OPERATOR, Body, Lock, Manifest, Request, Stage
 from .variants import Bounds, Flaw
 from .wording import name_client, tell_body, tell_request
 from .world import Client, Place, World
@@ -103,6 +103,14 @@ class Protocol:
                 yield self._choice(world, role, working.to_execute(role, client), "begins to execute")
                 if self.bounds.cancels:
                     yield self._choice(world, role, working.to_cancel(role, client), "begins to cancel")
+                if self.bounds.rollbacks:
+                    yield self._choice(
+                        world, role, working.to_roll_back(role, client), "begins to roll the task back"
+                    )
+                if self.bounds.migrations and working.may_migrate(role, client):
+                    yield self._choice(
+                        world, role, working.to_migrate(role, client), "has code with another last stage"
+                    )
                 if self.bounds.cleans:
                     yield self._choice(
                         world, role, working.to_remove(role, client), "begins to remove the task"
@@ -140,7 +148,7 @@ class Protocol:
     def _helping(role: Role, client: Client) -> Client:
         if client.place == "bound" and any(
             (found := client.record_of(at)) and found.status == "REMOVING"
-            for at in range(STAGES, STAGES + role.bounds.stages)
+            for at in working.positions(role, client)
         ):
             return working.to_remove(role, client._replace(reopens=True))
         return client

@@ -26,20 +26,34 @@ class Lock(NamedTuple):
 
 
 class Manifest(NamedTuple):
-    """The manifest, or a tombstone. ``life`` is who began it: not stored in truth, but nobody decides by it."""
+    """The manifest, or a tombstone.
+
+    ``life`` is who began it: not stored in truth, but nobody decides by it. ``plan`` is which list of
+    stages the task has: 0 as it was begun with, 1 once it was migrated.
+    """
 
     kind: Literal["begun", "ended", "removed"]
     base: int
     epoch: int
     by: Owner
     life: Owner
+    plan: int = 0
 
 
-Status: TypeAlias = Literal["RUNNING", "COMPLETE", "ERROR", "CANCELED", "REMOVING"]
+Status: TypeAlias = Literal[
+    "CREATED", "RUNNING", "COMPLETE", "ERROR", "CANCELED", "ROLLING_BACK", "ROLLED_BACK", "REMOVING"
+]
+BACKWARDS = ("ROLLING_BACK", "ROLLED_BACK")
+"""Of a stage whose task goes backwards."""
 
 
 class Stage(NamedTuple):
-    """A stage object. ``attempt`` tells the writes of one owner apart; ``life`` is as in `Manifest`."""
+    """A stage object.
+
+    ``attempt`` tells the writes of one owner apart; ``life`` is as in `Manifest`. ``migrating``: its owner
+    has claimed it to migrate the task, and swaps the manifest next. CREATED is only ever stored so. ``plan`` is that of
+    the manifest that its owner goes by.
+    """
 
     status: Status
     epoch: int
@@ -47,6 +61,8 @@ class Stage(NamedTuple):
     by: Owner
     attempt: int
     life: Owner
+    plan: int = 0
+    migrating: bool = False
 
 
 Body: TypeAlias = Lock | Manifest | Stage
@@ -59,6 +75,8 @@ Purpose: TypeAlias = Literal[
     "unlock",
     "begin",
     "end",
+    "migrate",
+    "settle",
     "bury",
     "stage",
     "sweep",
@@ -124,6 +142,11 @@ def live_manifest(objects: tuple[Body | None, ...]) -> Manifest | None:
     """The manifest, if it is not a tombstone."""
     found = objects[MANIFEST]
     return found if isinstance(found, Manifest) and found.kind != "removed" else None
+
+
+def positions_of(plan: int, stages: int) -> tuple[int, ...]:
+    """Where the stages of a task are: a migration gives the last one another name, hence another object."""
+    return (*range(STAGES, STAGES + stages - 1), STAGES + stages - 1 + plan)
 
 
 def live_stage(objects: tuple[Body | None, ...], at: int) -> Stage | None:

@@ -40,6 +40,7 @@ class _Renaming:
             rename(world.onlooker),
             world.late_left,
             world.unlocks_left,
+            world.stages,
         )
 
     def _part(self, part: Any) -> Any:

@@ -15,6 +15,8 @@ _QUICK = {
     "late requests": Bounds(late=1),
     "errors, an operator, renewals": Bounds(stages=1, renewals=1, unlocks=1, errors=True),
     "clean and re-use": Bounds(stages=1, late=1, cancels=True, cleans=True, lives=2),
+    "rollback of two stages": Bounds(rollbacks=True),
+    "migration, late requests": Bounds(stages=1, migrations=True, late=1),
     "clean where the store cannot remove": Bounds(
         stages=1, late=1, cancels=True, cleans=True, lives=2, can_remove=False
     ),
@@ -27,6 +29,15 @@ _EXHAUSTIVE = {
     "a task id used again, with two acquisitions of each client": Bounds(
         stages=1, acquisitions=2, cancels=True, cleans=True, lives=2
     ),
+    "rollback, with errors, cancels and late requests": Bounds(
+        rollbacks=True, errors=True, cancels=True, late=1
+    ),
+    "rollback, clean and re-use": Bounds(rollbacks=True, cleans=True, lives=2),
+    "migration of two stages": Bounds(migrations=True, rollbacks=True, errors=True, late=1),
+    "migration, rollback, clean and re-use": Bounds(
+        stages=1, migrations=True, rollbacks=True, cleans=True, lives=2
+    ),
+    "three clients, one migrates": Bounds(clients=3, stages=1, migrations=True),
     "three clients": Bounds(clients=3, stages=1, late=1),
 }
 

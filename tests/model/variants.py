@@ -18,6 +18,8 @@ class Bounds:
         errors: Whether a stage may fail.
         cancels: Whether a task may be canceled.
         cleans: Whether a task may be removed.
+        rollbacks: Whether a task may be rolled back.
+        migrations: Whether the code of a process may have another last stage than the stored task.
         unlocks: How often an operator releases a held lock.
         kills: Whether a client may be killed and start again. (One that is paused for ever needs no
             leave.)
@@ -37,11 +39,18 @@ class Bounds:
     errors: bool = False
     cancels: bool = False
     cleans: bool = False
+    rollbacks: bool = False
+    migrations: bool = False
     unlocks: int = 0
     kills: bool = False
     interruptions: bool = True
     can_remove: bool = True
     torn_reads: bool = True
+
+    @property
+    def objects(self) -> int:
+        """How many stage objects there can be."""
+        return self.stages + self.migrations
 
 
 class Flaw(Enum):
@@ -69,6 +78,13 @@ class Flaw(Enum):
     LOCK_FORGETS_EPOCH = "an owner whose epoch stands in no manifest removes the lock of a finished task"
     CANCELED_END_IS_LEFT = "whoever finds a task canceled does not note its end for a canceler that died"
     CANCELED_IS_CLAIMED_TO_REMOVE = "the clean of a canceled task claims the canceled stage"
+    ROLLBACK_CLAIMS_FIRST_UNFINISHED = (
+        "in a rollback, an owner claims the first stage that is not complete, not the last that is"
+    )
+    ROLLBACK_UNCLAIMED = "a stage is rolled back without ROLLING_BACK stored first"
+    MIGRATION_WITHOUT_MARK = "a migration swaps the manifest without a claim"
+    PLAN_NOT_STAMPED = "a stage does not say which list of stages its owner goes by"
+    MIGRATION_UNSETTLED = "whoever meets the mark of a migration claims without a swap of the manifest"
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +96,8 @@ class Variant:
 
 
 _ONE_STAGE = Bounds(stages=1)
+_ROLLBACK = Bounds(rollbacks=True)
+_MIGRATION = Bounds(migrations=True)
 _RE_USE = replace(_ONE_STAGE, cleans=True, lives=2)
 
 VARIANTS = {
@@ -102,4 +120,9 @@ VARIANTS = {
     "canceled-is-claimed-to-remove": Variant(
         Flaw.CANCELED_IS_CLAIMED_TO_REMOVE, replace(_ONE_STAGE, cancels=True, cleans=True)
     ),
+    "rollback-claims-first-unfinished": Variant(Flaw.ROLLBACK_CLAIMS_FIRST_UNFINISHED, _ROLLBACK),
+    "rollback-unclaimed": Variant(Flaw.ROLLBACK_UNCLAIMED, _ROLLBACK),
+    "migration-without-mark": Variant(Flaw.MIGRATION_WITHOUT_MARK, replace(_MIGRATION, stages=1)),
+    "plan-not-stamped": Variant(Flaw.PLAN_NOT_STAMPED, _MIGRATION),
+    "migration-unsettled": Variant(Flaw.MIGRATION_UNSETTLED, replace(_MIGRATION, stages=1)),
 }

@@ -38,9 +38,13 @@ def tell_body(body: Body | None, at: int) -> str:
             said = {"begun": "manifest", "ended": "manifest of an ended task", "removed": "tombstone"}[
                 body.kind
             ]
-            return f"a {said} (base_epoch {body.base}, epoch {body.epoch}, by {name_owner(body.by)})"
+            migrated = ", migrated" if body.plan else ""
+            return (
+                f"a {said} (base_epoch {body.base}, epoch {body.epoch}, by {name_owner(body.by)}{migrated})"
+            )
         case Stage():
             again = f", attempt {body.attempt + 1}" if body.attempt else ""
+            again += ", migrating" if body.migrating else ""
             return f"{name_object(at)} {body.status} (epoch {body.epoch}, base_epoch {body.base}, by {name_owner(body.by)}{again})"
         case _:
             assert_never(body)

@@ -2,7 +2,7 @@
 
 from typing import Literal, NamedTuple, TypeAlias
 
-from .store import STAGES, Body, Lock, Manifest, Owner, Request, Stage, Store
+from .store import STAGES, Body, Lock, Manifest, Owner, Request, Stage, Status, Store
 from .variants import Bounds
 
 Place: TypeAlias = Literal[
@@ -28,6 +28,10 @@ Place: TypeAlias = Literal[
     "release",
     "delete",
     "put",
+    "back",
+    "undo",
+    "mark",
+    "swap",
     "gone",
 ]
 """Where a client stands: what it does next."""
@@ -81,6 +85,11 @@ class Client(NamedTuple):
         found = self.known[at - STAGES]
         return found if found and self.manifest and found.base == self.manifest.base else None
 
+    def status_of(self, at: int) -> Status:
+        """Where it takes a stage to stand."""
+        found = self.record_of(at)
+        return found.status if found else "CREATED"
+
     def knowing(self, at: int, version: Stage | None) -> "Client":
         """The same, going by another version of a stage object."""
         index = at - STAGES
@@ -112,6 +121,7 @@ class World(NamedTuple):
         onlooker: What has happened.
         late_left: How many requests may still come late.
         unlocks_left: How often an operator may still release a held lock.
+        stages: How many stages the task has.
     """
 
     store: Store
@@ -119,20 +129,22 @@ class World(NamedTuple):
     onlooker: Onlooker
     late_left: int
     unlocks_left: int
+    stages: int
 
     def with_client(self, number: int, client: Client) -> "World":
         """The same with another state of one client."""
         clients = (*self.clients[:number], client, *self.clients[number + 1 :])
-        return World(self.store, clients, self.onlooker, self.late_left, self.unlocks_left)
+        return World(self.store, clients, self.onlooker, self.late_left, self.unlocks_left, self.stages)
 
 
 def first_world(bounds: Bounds) -> World:
     """Nothing is stored, and nobody has begun."""
-    nothing: tuple[Body | None, ...] = (None,) * (STAGES + bounds.stages)
+    nothing: tuple[Body | None, ...] = (None,) * (STAGES + bounds.objects)
     return World(
         Store(nothing, frozenset()),
         (Client(),) * bounds.clients,
-        Onlooker(0, None, (None,) * bounds.stages, 0),
+        Onlooker(0, None, (None,) * bounds.objects, 0),
         bounds.late,
         bounds.unlocks,
+        bounds.stages,
     )
