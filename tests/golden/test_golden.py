@@ -10,8 +10,11 @@ import pytest
 
 from checkmate_core import (
     BindException,
+    BindOutcome,
+    IncompatibleTaskException,
     InterruptedStageException,
     PersistenceDataNotFoundException,
+    StageChanges,
     StageStatus,
     TaskCanceledException,
     TaskStore,
@@ -40,6 +43,7 @@ ADDED = {
     "schema_version",
     "schema_versions",
     "stage_objects",
+    "stages_epoch",
     "migrating",
 }
 
@@ -229,3 +233,24 @@ def _masked(value: Any, key: str = "") -> Any:
     if isinstance(value, list):
         return [_masked(each, key) for each in value]
     return type(value).__name__ if key in VARYING else value
+
+
+@pytest.mark.parametrize("task_id", ["failed", "interrupted", "enqueued"])
+def test_a_task_of_before_is_migrated_and_forked(url: str, executed: list[str], task_id: str) -> None:
+    names = ["load", "work", "check", "finish"]
+    begun = [] if task_id == "enqueued" else ["load"]
+
+    def code(changes: StageChanges | None) -> GoldenTask:
+        made = cm_factory_golden(url, task_id, names)
+        return GoldenTask(url, task_id, made.task_state.stage_templates, changes=changes)
+
+    with pytest.raises(IncompatibleTaskException, match="'fetch' is now 'load', it seems"):
+        code(None).run()
+    task = code(StageChanges(renamed={"fetch": "load"}, added={"check"}))
+    assert task.preview().outcome is BindOutcome.MIGRATED
+    assert task.run() == {"seen": 4, "last": "finish"}
+    assert executed == names[len(begun) :]
+    new = TaskStore(url).fork("complete", "work", set={"number": 40})
+    assert GoldenTask.load(url, new).run() == RESULT
+    assert TaskStore(url).get(new).stages[-1].state["number"] == 43
+    assert executed == [*names[len(begun) :], "finish"]
