@@ -18,7 +18,6 @@ from checkmate import (
 )
 from checkmate_core.io.memory import MemoryTaskIO
 from checkmate_core.testing import ApplyLater, Call, CallBefore, FaultyTaskIO, Operation, writes_to
-
 from checkmate_core.types import StoredObject
 
 from .pipelines import (
@@ -144,7 +143,7 @@ def test_whoever_read_the_old_list_of_stages_and_the_stages_of_the_new_one_reads
     memory: MemoryTaskIO,
 ) -> None:
     """A migration came between the two, and the claim went to an object that the task had no more."""
-    swap, is_reached, end = threading.Event(), threading.Event(), threading.Event()
+    is_marked, swap, is_reached, end = (threading.Event() for _ in range(4))
 
     def reach(stage: Step, previous: Any) -> None:
         is_reached.set()
@@ -154,6 +153,14 @@ def test_whoever_read_the_old_list_of_stages_and_the_stages_of_the_new_one_reads
         steps = [Step(stage_name=name, action=action if name != "a" else None) for name in names]
         return CheckMateEngine(io, TASK, steps, lease=None, **options)
 
+    def pause(call: Call) -> None:
+        is_marked.set()
+        assert swap.wait(60)
+
+    def let_go_on() -> None:
+        swap.set()
+        assert is_reached.wait(60)
+
     def migrate_and_execute() -> None:
         with engine(client, "ac", reach, changes=StageChanges(renamed={"b": "c"})) as migrator:
             migrator.execute()
@@ -161,8 +168,7 @@ def test_whoever_read_the_old_list_of_stages_and_the_stages_of_the_new_one_reads
     with engine(memory, "ab", None):
         pass
     client, log = FaultyTaskIO(memory), Logged()
-    is_marked = threading.Event()
-    client.plan(writes_to(MANIFEST), CallBefore(lambda call: is_marked.set() or swap.wait(60)))
+    client.plan(writes_to(MANIFEST), CallBefore(pause))
     other = threading.Thread(target=migrate_and_execute)
     other.start()
     assert is_marked.wait(60)
@@ -170,7 +176,7 @@ def test_whoever_read_the_old_list_of_stages_and_the_stages_of_the_new_one_reads
     try:
         with (
             pytest.raises(IncompatibleTaskException),
-            engine(Torn(memory, lambda: swap.set() or is_reached.wait(60)), "ab", log) as reader,
+            engine(Torn(memory, let_go_on), "ab", log) as reader,
         ):
             reader.execute()
     finally:
