@@ -50,9 +50,21 @@ PYTEST = ("pytest", "-n", "auto", "--dist", "loadfile")
 
 # What another Python can break: the language, its library, and once an SDK. Servers are the same for all.
 ON_EVERY_PYTHON = (
-    *("tests/engine", "tests/observers", "tests/sealed", "tests/cli", "tests/docs", "tests/golden", "tests/typing"),
-    *("tests/conformance/test_memory.py", "tests/conformance/test_file.py", "tests/backends/test_local_files.py"),
-    *("tests/backends/test_s3.py", "tests/examples"),
+    *(
+        "tests/engine",
+        "tests/observers",
+        "tests/sealed",
+        "tests/cli",
+        "tests/docs",
+        "tests/golden",
+        "tests/typing",
+    ),
+    *(
+        "tests/conformance/test_memory.py",
+        "tests/conformance/test_file.py",
+        "tests/backends/test_local_files.py",
+    ),
+    "tests/backends/test_s3.py",
 )
 
 # Prints the version and the path of a final CPython that can make virtual environments; should it be a
