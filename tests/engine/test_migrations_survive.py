@@ -31,9 +31,9 @@ from .pipelines import MANIFEST, Crash, Engine, Logged, document, is_locked, raw
 from .test_a_crash_at_any_request import MOMENTS, dies_at
 
 SITUATIONS = [
-    (GROWN, 0, "enqueued"),
+    pytest.param(GROWN, 0, "enqueued", marks=pytest.mark.slow),
     (GROWN, 1, "failed"),
-    (GROWN, 1, "interrupted"),
+    pytest.param(GROWN, 1, "interrupted", marks=pytest.mark.slow),
     (SHRUNK, 1, "enqueued"),
 ]
 situations = pytest.mark.parametrize(
