@@ -26,22 +26,26 @@ def print_tasks(tasks: Sequence[TaskView]) -> None:
     if not tasks:
         Console().print("no tasks")
         return
+    situations = [situation(task) for task in tasks]
+    holders = [task.holder or "" for task in tasks]
     table = Table(
         Column("Task", overflow="fold"),
         Column("Status", no_wrap=True),
         "Stages",
         Column("Created", no_wrap=True),
-        Column("Situation", overflow="fold"),
-        Column("Locked by", overflow="fold"),
     )
-    for task in tasks:
+    # A narrow terminal has room for what there is to say.
+    said = {"Situation": situations, "Locked by": holders}
+    said = {title: texts for title, texts in said.items() if any(texts)}
+    for title in said:
+        table.add_column(title, overflow="fold")
+    for index, task in enumerate(tasks):
         table.add_row(
             task.task_id,
             _status(task),
             f"{task.stages_complete}/{len(task.stages)}",
             _time(task.created),
-            escape(situation(task)),
-            escape(task.holder or ""),
+            *(escape(texts[index]) for texts in said.values()),
         )
     console = Console()
     console.print(table)
