@@ -264,6 +264,8 @@ def main() -> None:
         files=arguments.files,
         size=arguments.size,
         save_every=arguments.save_every,
+        # Renewals are requests, too: on a slow machine there would be more of them than the README says.
+        lease=600.0,
         observers=[_print_event],
     )
     result = task.run()

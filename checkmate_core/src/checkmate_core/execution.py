@@ -48,7 +48,8 @@ def execute_plan(engine: CheckMateEngine[Any, Any], *, strict_recovery: bool) ->
             if stage.status in ROLLBACK_STATES:
                 yield from rollback_plan(engine)
                 raise TaskRolledBackException(
-                    f"task {engine.task_id} was rolled back, so it cannot be executed; start a new task instead"
+                    f"task {engine.task_id} was rolled back ({stage.stage_name}: {stage.state.history[-1].message}), so it "
+                    "cannot be executed; start a new task instead"
                 )
             if engine.cancel_requested and stage.status in CANCELABLE_STATES:
                 yield from _cancel(engine)

@@ -6,6 +6,8 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import Any, Literal
 
+from pydantic import ValidationError
+
 from checkmate_core.artifacts import ArtifactPlace
 from checkmate_core.attempt import RunningAttempt
 from checkmate_core.errors import IncompatibleTaskException, InvalidTransitionException, TaskEngineException
@@ -15,7 +17,7 @@ from checkmate_core.journal import StageChangedError
 from checkmate_core.mailbox import Signal
 from checkmate_core.notes import Progress, StageNotes
 from checkmate_core.observed import ObservedTask
-from checkmate_core.record import StageRecord, dump_state, load_state
+from checkmate_core.record import StageRecord, dump_state, faults_of, load_state
 from checkmate_core.stage import STAGE, BaseStage
 from checkmate_core.state import BaseStageState, StageStateHistoryEntry
 from checkmate_core.status import CANCELABLE_STATES, FINISHED_STATES, StageStatus
@@ -248,8 +250,10 @@ class StageHost(ObservedTask[STAGE, STAGE_RESULT]):
         try:
             found: BaseStageState = load_state(type(stage.state), data, stage.url)
         except IncompatibleTaskException as exc:
+            cause = exc.__cause__
+            faults = faults_of(cause) if isinstance(cause, ValidationError) else str(exc)
             raise IncompatibleTaskException(
-                f"the data of event {signal.event!r} does not fit {field!r} of {where}, which waits for it: {exc}. "
+                f"the data of event {signal.event!r} does not fit {field!r} of {where}, which waits for it: {faults}. "
                 "Send the event again with data that does (replace=True, `checkmate signal --replace`)"
             ) from exc
         return found

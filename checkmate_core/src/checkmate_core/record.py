@@ -84,7 +84,7 @@ class StoredDocument(BaseModel):
             return cls.model_validate(found)
         except ValidationError as exc:
             raise CorruptObjectException(
-                f"the {cls.KIND} {url} cannot be read: {_faults(exc)}. Nothing was changed. "
+                f"the {cls.KIND} {url} cannot be read: {faults_of(exc)}. Nothing was changed. "
                 "Restore it from a backup, or remove it if the task is not needed"
             ) from exc
 
@@ -213,7 +213,7 @@ def check_readable(state: BaseStageState, dumped: dict[str, Any], where: str) ->
         found = type(state).model_validate_json(json.dumps(dumped))
     except ValidationError as exc:
         raise InvalidStateException(
-            f"the state of {where} cannot be read back from the store: {_faults(exc)}. Assign what the "
+            f"the state of {where} cannot be read back from the store: {faults_of(exc)}. Assign what the "
             "attribute's type says, or change the type"
         ) from exc
     before, after = (
@@ -270,7 +270,7 @@ def load_state(
         # From JSON text, since some types read text otherwise than they read Python values.
         return state_class.model_validate_json(json.dumps({**current, **(bookkeeping or {})}))
     except (ValidationError, TypeError, ValueError) as exc:
-        faults = _faults(exc) if isinstance(exc, ValidationError) else f"migrate() returned no JSON ({exc})"
+        faults = faults_of(exc) if isinstance(exc, ValidationError) else f"migrate() returned no JSON ({exc})"
         how = "Run the code that wrote it, or"
         how += (
             f" raise {state_class.__name__}.schema_version and write migrate()"
@@ -315,7 +315,7 @@ def migrated(
     return found
 
 
-def _faults(error: ValidationError) -> str:
+def faults_of(error: ValidationError) -> str:
     # Only places and reasons: the values may be anything, and do not belong in a message.
     return "; ".join(
         f"{'.'.join(str(part) for part in fault['loc']) or 'document'}: {fault['msg']}"

@@ -9,6 +9,7 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 from pydantic_core import PydanticSerializationError
 
 from checkmate_core.errors import IncompatibleTaskException, InvalidStateException, TaskEngineException
+from checkmate_core.record import faults_of
 
 
 class Codec(Protocol):
@@ -63,7 +64,7 @@ class Json:
             found = type(value).model_validate_json(text)
         except ValidationError as exc:
             raise InvalidStateException(
-                f"{what} cannot be read back as a {type(value).__name__}: {_faults(exc)}. Assign what its fields' "
+                f"{what} cannot be read back as a {type(value).__name__}: {faults_of(exc)}. Assign what its fields' "
                 "types say, or change the types"
             ) from exc
         # The representations are equal where a NaN keeps the values from being.
@@ -82,7 +83,7 @@ class Json:
             return TypeAdapter(expected).validate_json(data)
         except ValidationError as exc:
             raise IncompatibleTaskException(
-                f"{what} does not fit {getattr(expected, '__name__', expected)}: {_faults(exc)}. Nothing was changed. "
+                f"{what} does not fit {getattr(expected, '__name__', expected)}: {faults_of(exc)}. Nothing was changed. "
                 "Run the code that put it, or make the class read what is stored"
             ) from exc
 
@@ -184,11 +185,3 @@ def _checked(value: Any, expected: Any, what: str) -> Any:
             "put, or run the stage that puts it again"
         )
     return value
-
-
-def _faults(error: ValidationError) -> str:
-    # Only places and reasons: the values may be anything, and do not belong in a message.
-    return "; ".join(
-        f"{'.'.join(str(part) for part in fault['loc']) or 'value'}: {fault['msg']}"
-        for fault in error.errors(include_url=False, include_input=False, include_context=False)[:5]
-    )
