@@ -51,6 +51,8 @@ class Job:
         ballast: So many bytes of state in the stage ``hold``.
         file_limit: No file that this process writes can grow beyond so many bytes.
         stages: How many stages the pipeline has.
+        long: Do the pipeline of `long_pipeline` instead: ``run``, ``arun`` (in an event loop), ``fail``
+            (its last stage fails, and the task is rolled back) or ``isolated`` (items in a child process).
         children: Instead of ``task_ids``: bind the task ``parent``, start so many processes that run
             ``child-0`` and so on, execute ``parent`` meanwhile, then ask for the children's results.
         method: How `multiprocessing` starts the children.
@@ -72,6 +74,7 @@ class Job:
     ballast: int = 0
     file_limit: int | None = None
     stages: int = STAGES
+    long: str | None = None
     children: int = 0
     method: str = "spawn"
 
@@ -195,6 +198,10 @@ def do(job: Job) -> dict[str, str | None]:
     """Run the tasks; their results."""
     if job.file_limit is not None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (job.file_limit, resource.RLIM_INFINITY))
+    if job.long:
+        from .long_pipeline import do_long
+
+        return {task_id: do_long(job, task_id) for task_id in job.task_ids}
     io = open_task_io(job.url)
     if job.children:
         return do_with_children(job)

@@ -10,7 +10,7 @@ import pytest
 from checkmate_core import StageStatus, TaskStore
 
 from .checks import check_finished, executions
-from .pipeline import Job
+from .pipeline import Job, cm_factory_pipeline
 from .tallies import Tally
 from .workers import TIMEOUT, Worker, Workers, wait_until
 
@@ -75,6 +75,21 @@ def test_who_wakes_while_the_next_one_is_at_the_same_stage_stores_nothing(
     second_gate.touch()
     second.finish()
     check_finished(url, "t", log, tally)
+
+
+@pytest.mark.parametrize("url", ["file", "s3"], indirect=True)
+def test_who_wakes_after_the_task_was_rolled_back_stores_nothing(
+    url: str, log: Path, workers: Workers
+) -> None:
+    gate = log.with_name("gate")
+    zombie = _stopped_in_stage(url, log, gate, workers)
+    _unlock(url)
+    cm_factory_pipeline(Job(url=url, task_ids=["t"], log=str(log)), "t").rollback()
+    rolled_back = TaskStore(url).dump("t")
+    assert TaskStore(url).get("t").status is StageStatus.ROLLED_BACK
+    _wake(zombie, gate)
+    assert TaskStore(url).dump("t") == rolled_back
+    assert [each.index for each in executions(log)["t"]] == [0, 1, 2]
 
 
 @pytest.mark.parametrize("is_unlocked", [True, False])
