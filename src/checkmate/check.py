@@ -100,7 +100,7 @@ def _preview(
     io: "TaskIO", task: "TaskView", factories: Sequence[Callable[..., Any]], url: str
 ) -> "BindPreview":
     from checkmate_core import BindOutcome, CheckMate, IncompatibleTaskException, TaskEngineException
-    from checkmate_core.dry_run import preview_bind, refused
+    from checkmate_core.changing.dry_run import preview_bind, refused
 
     if task.fault is not None:
         return refused(task.task_id, task.fault)

@@ -32,7 +32,7 @@ from checkmate import (
     VersionConflictException,
 )
 from checkmate_core.io.memory import MemoryTaskIO
-from checkmate_core.mailbox import DATA_LIMIT
+from checkmate_core.letters.mailbox import DATA_LIMIT
 from checkmate_core.testing import FaultyTaskIO
 from checkmate_core.types import Capability
 

@@ -1,10 +1,10 @@
 """The engine of CheckMate. Applications import from `checkmate`, backends from here."""
 
 from checkmate_core.artifacts import ArtifactRef
-from checkmate_core.changes import StageChanges
+from checkmate_core.changing.changes import StageChanges
+from checkmate_core.changing.dry_run import BindOutcome, BindPreview
 from checkmate_core.checkmate import CheckMate
 from checkmate_core.copying import CopyReport, copy_tasks
-from checkmate_core.dry_run import BindOutcome, BindPreview
 from checkmate_core.engine import CheckMateEngine
 from checkmate_core.errors import (
     BindException,

@@ -8,14 +8,11 @@ from types import TracebackType
 from typing import Any, Literal
 from uuid import uuid4
 
-from checkmate_core.cancellation import cancel_plan
-from checkmate_core.changes import StageChanges
+from checkmate_core.changing.changes import StageChanges
+from checkmate_core.changing.dry_run import BindPreview, preview_bind
 from checkmate_core.clock import SYSTEM_CLOCK, Clock
-from checkmate_core.driver import adrive, drive
-from checkmate_core.dry_run import BindPreview, preview_bind
 from checkmate_core.errors import TaskEngineException
 from checkmate_core.events import Observer
-from checkmate_core.execution import execute_plan
 from checkmate_core.hosting import StageHost
 from checkmate_core.imported import qualified_name
 from checkmate_core.inspection import STAGE_RESULT
@@ -23,13 +20,16 @@ from checkmate_core.io.protocol import TaskIO
 from checkmate_core.io.registry import open_task_io
 from checkmate_core.layout import check_task_id
 from checkmate_core.lease import DEFAULT_LEASE, check_lease
+from checkmate_core.letters.signaling import send_signal
 from checkmate_core.manifest import TaskEngineState, check_stage_list
 from checkmate_core.opening import TaskSpec, open_task
-from checkmate_core.plan import Plan
 from checkmate_core.retry import RetryPolicy, check_attempts
-from checkmate_core.rollback import rollback_plan
+from checkmate_core.running.cancellation import cancel_plan
+from checkmate_core.running.driver import adrive, drive
+from checkmate_core.running.execution import execute_plan
+from checkmate_core.running.plan import Plan
+from checkmate_core.running.rollback import rollback_plan
 from checkmate_core.session import TaskSession
-from checkmate_core.signaling import send_signal
 from checkmate_core.stage import STAGE
 from checkmate_core.threads import in_loop, in_storage_thread
 

@@ -9,15 +9,15 @@ from typing import Any, Literal
 from pydantic import ValidationError
 
 from checkmate_core.artifacts import ArtifactPlace
-from checkmate_core.attempt import RunningAttempt
 from checkmate_core.errors import IncompatibleTaskException, InvalidTransitionException, TaskEngineException
 from checkmate_core.inspection import STAGE_RESULT
-from checkmate_core.isolation import run_isolated
 from checkmate_core.journal import StageChangedError
-from checkmate_core.mailbox import Signal
+from checkmate_core.letters.mailbox import Signal
 from checkmate_core.notes import Progress, StageNotes
 from checkmate_core.observed import ObservedTask
 from checkmate_core.record import StageRecord, dump_state, faults_of, load_state
+from checkmate_core.running.attempt import RunningAttempt
+from checkmate_core.running.isolation import run_isolated
 from checkmate_core.stage import STAGE, BaseStage
 from checkmate_core.state import BaseStageState, StageStateHistoryEntry
 from checkmate_core.status import CANCELABLE_STATES, FINISHED_STATES, StageStatus

@@ -9,7 +9,7 @@ from checkmate_core.clock import Clock
 from checkmate_core.events import EventKind, Observer, StageEvent, event_kind
 from checkmate_core.inspection import STAGE_RESULT, TaskInspection
 from checkmate_core.notes import Progress
-from checkmate_core.plan import Plan, Store
+from checkmate_core.running.plan import Plan, Store
 from checkmate_core.stage import STAGE, BaseStage
 
 _log = logging.getLogger("checkmate_core.engine")

@@ -13,7 +13,8 @@ from tenacity import Retrying, retry_if_exception_type
 from tenacity.stop import stop_after_attempt
 from tenacity.wait import wait_random
 
-from checkmate_core.changes import StageChanges
+from checkmate_core.changing.changes import StageChanges
+from checkmate_core.changing.migration import Migration, plan_migration
 from checkmate_core.clock import Clock
 from checkmate_core.errors import (
     BindException,
@@ -28,7 +29,6 @@ from checkmate_core.journal import StageChangedError, StaleViewError
 from checkmate_core.layout import lock_object_name
 from checkmate_core.lock import BindLock
 from checkmate_core.manifest import Manifest, dump_templates
-from checkmate_core.migration import Migration, plan_migration
 from checkmate_core.record import StageRecord, dump_state, load_state, stage_statuses
 from checkmate_core.session import TaskSession
 from checkmate_core.stage import BaseStage

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
+from checkmate_core.changing.migration import plan_migration
 from checkmate_core.errors import TaskEngineException
 from checkmate_core.journal import StaleViewError, TaskJournal
-from checkmate_core.migration import plan_migration
 from checkmate_core.record import dump_state, load_state
 from checkmate_core.state import BaseStageState, StageStateHistoryEntry
 from checkmate_core.status import StageStatus, _StageStateMachine

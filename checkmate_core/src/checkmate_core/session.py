@@ -7,8 +7,8 @@ from checkmate_core.clock import Clock
 from checkmate_core.errors import BindException, TaskEngineException
 from checkmate_core.io.protocol import TaskIO
 from checkmate_core.journal import StageChangedError, TaskJournal
+from checkmate_core.letters.mailbox import CancelWatch, Signal, TaskMailbox
 from checkmate_core.lock import BindLock
-from checkmate_core.mailbox import CancelWatch, Signal, TaskMailbox
 from checkmate_core.notes import StageNotes
 from checkmate_core.record import StageRecord, check_readable, dump_state, load_state, stage_statuses
 from checkmate_core.state import STAGE_STATE, BaseStageState, StageStateHistoryEntry

@@ -27,9 +27,9 @@ from checkmate_core.status import StageStatus, _StageStateMachine
 if TYPE_CHECKING:
     from typing import Self
 
-    from checkmate_core.attempt import RunningAttempt
     from checkmate_core.engine import CheckMateEngine
     from checkmate_core.inspection import TaskInspection
+    from checkmate_core.running.attempt import RunningAttempt
 
 STAGE = TypeVar("STAGE", bound="BaseStage[Any]")
 

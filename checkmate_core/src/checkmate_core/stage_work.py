@@ -9,8 +9,8 @@ from checkmate_core.errors import TaskEngineException
 from checkmate_core.threads import in_loop, in_storage_thread, submit_to_storage
 
 if TYPE_CHECKING:
-    from checkmate_core.attempt import RunningAttempt
-    from checkmate_core.place import Place
+    from checkmate_core.running.attempt import RunningAttempt
+    from checkmate_core.running.place import Place
 
 T = TypeVar("T")
 

@@ -9,7 +9,6 @@ from typing import Any
 
 from checkmate_core.artifacts import ArtifactPlace, StoredArtifacts
 from checkmate_core.clock import SYSTEM_CLOCK
-from checkmate_core.due import awaited_letters, with_due
 from checkmate_core.errors import (
     CorruptObjectException,
     IncompatibleTaskException,
@@ -21,10 +20,11 @@ from checkmate_core.fork import fork_task
 from checkmate_core.io.protocol import TaskIO
 from checkmate_core.io.registry import open_task_io
 from checkmate_core.layout import LOCKS_PREFIX, check_task_id, lock_object_name, manifest_name, task_id_of
+from checkmate_core.letters.due import awaited_letters, with_due
+from checkmate_core.letters.signaling import request_cancel, send_signal
 from checkmate_core.lock import BindLock
 from checkmate_core.manifest import Manifest
 from checkmate_core.report import StageSection, render_task
-from checkmate_core.signaling import request_cancel, send_signal
 from checkmate_core.state import BaseStageState
 from checkmate_core.status import StageStatus
 from checkmate_core.types import StoredObject

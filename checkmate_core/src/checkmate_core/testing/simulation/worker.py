@@ -20,9 +20,9 @@ from checkmate_core.errors import (
     VersionConflictException,
 )
 from checkmate_core.layout import lock_object_name
+from checkmate_core.letters.signaling import request_cancel, send_signal
 from checkmate_core.lock import BindLock
 from checkmate_core.retry import RetryPolicy
-from checkmate_core.signaling import request_cancel, send_signal
 from checkmate_core.store import TaskStore
 from checkmate_core.testing.simulation.log import Log
 from checkmate_core.testing.simulation.network import Network, SimulatedTaskIO

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 if TYPE_CHECKING:
-    from checkmate_core.attempt import RunningAttempt
+    from checkmate_core.running.attempt import RunningAttempt
 
 
 @dataclass(frozen=True, slots=True)

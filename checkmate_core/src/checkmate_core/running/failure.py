@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from checkmate_core.errors import BindException, StageFailedException
 from checkmate_core.notes import StageNotes
-from checkmate_core.plan import Plan, Store, Work
-from checkmate_core.rollback import rollback_plan
+from checkmate_core.running.plan import Plan, Store, Work
+from checkmate_core.running.rollback import rollback_plan
 from checkmate_core.state import BaseStageState
 from checkmate_core.status import StageStatus
 

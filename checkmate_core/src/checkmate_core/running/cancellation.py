@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from checkmate_core.errors import TaskEngineException
 from checkmate_core.journal import StageChangedError
-from checkmate_core.plan import Plan, Store, Work
+from checkmate_core.running.plan import Plan, Store, Work
 from checkmate_core.status import StageStatus
 
 if TYPE_CHECKING:

@@ -20,8 +20,8 @@ from checkmate_core.errors import (
     TaskIOException,
 )
 from checkmate_core.notes import Cursor, Progress, StageNotes
-from checkmate_core.pace import Pace
-from checkmate_core.place import Place
+from checkmate_core.running.pace import Pace
+from checkmate_core.running.place import Place
 
 if TYPE_CHECKING:
     from checkmate_core.stage import BaseStage

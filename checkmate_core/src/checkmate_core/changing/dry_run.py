@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-from checkmate_core.changes import StageChanges
+from checkmate_core.changing.changes import StageChanges
+from checkmate_core.changing.migration import plan_migration
 from checkmate_core.errors import (
     PersistenceDataNotFoundException,
     StorageUnavailableException,
@@ -15,7 +16,6 @@ from checkmate_core.io.protocol import TaskIO
 from checkmate_core.journal import StaleViewError, TaskJournal
 from checkmate_core.layout import check_task_id
 from checkmate_core.manifest import Manifest, check_stage_list, dump_templates
-from checkmate_core.migration import plan_migration
 from checkmate_core.record import load_state, stage_statuses
 from checkmate_core.stage import BaseStage
 

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from checkmate_core.changes import StageChanges
+from checkmate_core.changing.changes import StageChanges
 
 Stage = tuple[str, str]
 """A stage's name and the qualified name of its class."""

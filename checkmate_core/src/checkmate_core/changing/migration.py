@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from checkmate_core.changes import StageChanges
-from checkmate_core.difference import Stage, find_difference
+from checkmate_core.changing.changes import StageChanges
+from checkmate_core.changing.difference import Stage, find_difference
 from checkmate_core.errors import IncompatibleTaskException
 from checkmate_core.imported import qualified_name
 from checkmate_core.manifest import Manifest

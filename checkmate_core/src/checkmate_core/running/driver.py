@@ -7,10 +7,10 @@ import math
 from functools import partial
 from typing import Any
 
-from checkmate_core.attempt import RunningAttempt
 from checkmate_core.clock import Clock
 from checkmate_core.errors import StageTimeoutException, TaskEngineException
-from checkmate_core.plan import Plan, Step, Store, Wait, Work
+from checkmate_core.running.attempt import RunningAttempt
+from checkmate_core.running.plan import Plan, Step, Store, Wait, Work
 from checkmate_core.suspend import Suspend
 from checkmate_core.threads import in_own_thread, in_storage_thread
 

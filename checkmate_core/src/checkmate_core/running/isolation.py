@@ -16,12 +16,12 @@ from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any, Final
 
 from checkmate_core.artifacts import ArtifactPlace
-from checkmate_core.attempt import RunningAttempt
 from checkmate_core.clock import SYSTEM_CLOCK
 from checkmate_core.errors import BindException, TaskEngineException, TaskIOException
 from checkmate_core.io.memory import MemoryTaskIO
 from checkmate_core.io.protocol import TaskIO
 from checkmate_core.notes import Progress, StageNotes
+from checkmate_core.running.attempt import RunningAttempt
 from checkmate_core.state import BaseStageState
 
 if TYPE_CHECKING:

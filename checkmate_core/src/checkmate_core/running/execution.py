@@ -7,7 +7,6 @@ from collections.abc import Generator
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from checkmate_core.cancellation import cancel_plan
 from checkmate_core.errors import (
     InterruptedStageException,
     InvalidStateException,
@@ -15,10 +14,16 @@ from checkmate_core.errors import (
     TaskCanceledException,
     TaskRolledBackException,
 )
-from checkmate_core.failure import StageRun, after_failure, roll_back_attempt, stop_after_interruptions
 from checkmate_core.journal import StageChangedError
-from checkmate_core.plan import Plan, Step, Store, Wait, Work
-from checkmate_core.rollback import rollback_plan
+from checkmate_core.running.cancellation import cancel_plan
+from checkmate_core.running.failure import (
+    StageRun,
+    after_failure,
+    roll_back_attempt,
+    stop_after_interruptions,
+)
+from checkmate_core.running.plan import Plan, Step, Store, Wait, Work
+from checkmate_core.running.rollback import rollback_plan
 from checkmate_core.status import CANCELABLE_STATES, ROLLBACK_STATES, StageStatus, _StageStateMachine
 from checkmate_core.suspend import Suspend, check_field
 

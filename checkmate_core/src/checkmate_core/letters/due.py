@@ -6,7 +6,7 @@ from datetime import datetime
 
 from checkmate_core.io.protocol import TaskIO
 from checkmate_core.layout import cancel_object_name, signal_object_name
-from checkmate_core.mailbox import CancelRequest, Signal, TaskMailbox
+from checkmate_core.letters.mailbox import CancelRequest, Signal, TaskMailbox
 from checkmate_core.manifest import Manifest
 from checkmate_core.types import StoredObject
 from checkmate_core.views import TaskView

@@ -7,7 +7,7 @@ from checkmate_core.errors import InvalidTransitionException, PersistenceDataNot
 from checkmate_core.io.protocol import TaskIO
 from checkmate_core.journal import TaskJournal
 from checkmate_core.layout import check_task_id
-from checkmate_core.mailbox import TaskMailbox
+from checkmate_core.letters.mailbox import TaskMailbox
 
 
 def send_signal(

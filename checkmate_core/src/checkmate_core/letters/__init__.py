@@ -1,0 +1,1 @@
+"""What others leave for a task's owner, without its lock."""

@@ -1,0 +1,1 @@
+"""How a task runs: the plan of its steps, who does them, and what a stage can ask for meanwhile."""
