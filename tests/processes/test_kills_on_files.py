@@ -15,9 +15,9 @@ from .pipeline import Job, cm_factory_pipeline
 from .tallies import Tally
 from .workers import Workers
 
-KILLS = 70
+KILLS = 50
 AT_ONCE = 5
-KILLS_OF_EACH = 12
+KILLS_OF_EACH = 9
 LEASE = 1.0
 
 

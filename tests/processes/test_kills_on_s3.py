@@ -11,7 +11,7 @@ from .proxy import Fault, Proxy, seeded
 from .tallies import Tally
 
 AT_ONCE = 2
-KILLS_OF_EACH = 25
+KILLS_OF_EACH = 16
 
 
 @pytest.mark.slow
