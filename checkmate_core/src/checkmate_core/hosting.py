@@ -13,7 +13,7 @@ from checkmate_core.errors import IncompatibleTaskException, InvalidTransitionEx
 from checkmate_core.inspection import STAGE_RESULT
 from checkmate_core.journal import StageChangedError
 from checkmate_core.letters.mailbox import Signal
-from checkmate_core.notes import Progress, StageNotes
+from checkmate_core.notes import NO_NOTES, Progress, StageNotes
 from checkmate_core.observed import ObservedTask
 from checkmate_core.record import StageRecord, dump_state, faults_of, load_state
 from checkmate_core.running.attempt import RunningAttempt
@@ -123,7 +123,7 @@ class StageHost(ObservedTask[STAGE, STAGE_RESULT]):
     def stored_notes(self, stage: BaseStage[Any]) -> StageNotes:
         """The notes that are stored of a stage. For `BaseStage.bind_to_engine`."""
         record = self.session.records[self.index_of(stage)]
-        return record.notes if record else StageNotes()
+        return record.notes if record else NO_NOTES
 
     def load_state(self, stage: BaseStage[Any], record: StageRecord) -> BaseStageState:
         """The state in a record."""

@@ -1,7 +1,7 @@
 """What the engine notes of a stage beside its state: where it stands within, what it waits for."""
 
 from datetime import datetime
-from typing import Any, Self
+from typing import Any, Final, Self
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
@@ -104,3 +104,7 @@ class StageNotes(BaseModel):
     def __deepcopy__(self, memo: dict[int, Any] | None = None) -> Self:
         # Immutable, and copied with every stage.
         return self
+
+
+NO_NOTES: Final = StageNotes()
+"""Of a stage that there is nothing to note of."""

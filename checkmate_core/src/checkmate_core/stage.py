@@ -17,7 +17,7 @@ from checkmate_core.artifacts import TaskArtifacts
 from checkmate_core.copyable_lock import CopyableLock
 from checkmate_core.errors import InvalidStateException, TaskEngineException
 from checkmate_core.layout import STAGE_NAME_MAX_LENGTH
-from checkmate_core.notes import StageNotes
+from checkmate_core.notes import NO_NOTES, StageNotes
 from checkmate_core.process import HOST
 from checkmate_core.retry import RetryPolicy
 from checkmate_core.stage_work import StageWork
@@ -86,7 +86,6 @@ class BaseStage(StageWork, BaseModel, ABC, Generic[STAGE_STATE]):
         repr=False,
     )
     _lock: CopyableLock = PrivateAttr(default_factory=CopyableLock)
-    _notes: StageNotes = PrivateAttr(default_factory=StageNotes)
 
     @field_validator("timezone")
     @classmethod
@@ -165,11 +164,13 @@ class BaseStage(StageWork, BaseModel, ABC, Generic[STAGE_STATE]):
     @property
     def notes(self) -> StageNotes:
         """What the engine notes of the stage beside its state."""
-        return self._notes
+        # Not a private attribute: pydantic takes longer to find one than some stages do to run.
+        found: StageNotes = self.__dict__.get("_notes", NO_NOTES)
+        return found
 
     def take_notes(self, notes: StageNotes) -> None:
         """Take these for the stage's notes. For the engine."""
-        self._notes = notes
+        self.__dict__["_notes"] = notes
 
     @property
     def lock(self) -> CopyableLock:
@@ -250,7 +251,7 @@ class BaseStage(StageWork, BaseModel, ABC, Generic[STAGE_STATE]):
             raise
         if stored is not None:
             self.state = cast("STAGE_STATE", stored)
-        self._notes = task_engine.stored_notes(self)
+        self.take_notes(task_engine.stored_notes(self))
         if self.status is StageStatus.UNBOUND:
             _StageStateMachine.check_transition(self.status, StageStatus.CREATED, self._where())
             self.state.status = StageStatus.CREATED
@@ -311,7 +312,7 @@ class BaseStage(StageWork, BaseModel, ABC, Generic[STAGE_STATE]):
     ) -> None:
         """As `update_status`, and with other notes. For the engine."""
         engine = self.engine
-        notes = self._notes if notes is None else notes
+        notes = self.notes if notes is None else notes
         with self._lock:
             _StageStateMachine.check_transition(self.status, status, self._where())
             zone = _zone(self.timezone)
@@ -327,7 +328,7 @@ class BaseStage(StageWork, BaseModel, ABC, Generic[STAGE_STATE]):
             state = self.state.model_copy(update={"status": status, "history": history})
             engine.store_stage(self, state, notes)
             self.state.status, self.state.history = status, history
-            self._notes = notes
+            self.take_notes(notes)
         engine.call_observers(self)
 
     def dump_fields(self, where: str) -> dict[str, Any]:
