@@ -158,7 +158,15 @@ class DyingTaskIO(CountingTaskIO):
 
 def cm_factory_pipeline(job: Job, task_id: str, io: TaskIO | str | None = None) -> Pipeline:
     stages = [Step(stage_name=f"step {index}", index=index, job=job) for index in range(job.stages)]
-    return Pipeline(io or job.url, task_id, stages, bind_lock_timeout=job.wait, lease=job.lease)
+    return Pipeline(
+        io or job.url,
+        task_id,
+        stages,
+        bind_lock_timeout=job.wait,
+        lease=job.lease,
+        # That a stage which keeps killing its process is stopped is tested elsewhere.
+        max_interruptions=1000,
+    )
 
 
 def log_execution(path: str, task_id: str, index: int, epoch: int | None) -> None:
