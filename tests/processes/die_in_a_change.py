@@ -8,6 +8,8 @@ import sys
 from contextlib import suppress
 from pathlib import Path
 
+from pydantic import Field
+
 from checkmate import (
     BaseStage,
     BaseStageState,
