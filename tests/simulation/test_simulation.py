@@ -7,7 +7,7 @@ import subprocess
 import sys
 import threading
 from collections import Counter
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from checkmate_core.testing import Scenario, ViolationError, simulate, simulate_
 from checkmate_core.testing.simulation import Faults, Habits
 from checkmate_core.testing.simulation.__main__ import main
 
-from .weakenings import WEAKENINGS, Weakening
+from .weakenings import WEAKENINGS, Weakening, upgraded
 
 FOUND_DURING_DEVELOPMENT = [
     # Whoever had read that a task is over took the lock of its next life.
@@ -45,7 +45,7 @@ def run_seeds(start: int, totals: Counter[str]) -> None:
 def first_violation(weakening: Weakening) -> ViolationError | None:
     for seed in range(weakening.seeds):
         try:
-            simulate_scenario(weakening.adapt(Scenario.draw(seed)))
+            simulate_scenario(weakening.adapt(replace(Scenario.draw(seed), upgrade=None)))
         except ViolationError as violation:
             if any(fault.startswith(weakening.violates) for fault in violation.faults):
                 return violation
@@ -61,6 +61,17 @@ def test_every_guarantee_holds(start: int, totals: Counter[str]) -> None:
 @pytest.mark.parametrize("start", range(QUICK * CHUNK, (QUICK + MANY) * CHUNK, CHUNK))
 def test_every_guarantee_holds_for_many_more_seeds(start: int, totals: Counter[str]) -> None:
     run_seeds(start, totals)
+
+
+@pytest.mark.parametrize("at", [1, 2, 3])
+def test_every_guarantee_holds_while_workers_of_two_releases_have_a_task(
+    at: int, totals: Counter[str]
+) -> None:
+    for seed in range(40):
+        totals["seeds"] += 1
+        totals.update(simulate_scenario(upgraded(Scenario.draw(seed), at)).totals)
+    assert totals["migrations"] > 5, totals
+    assert totals["refused releases"] > 20, totals
 
 
 @pytest.mark.parametrize("seed", FOUND_DURING_DEVELOPMENT)
@@ -105,7 +116,7 @@ def test_every_kind_of_fault_and_of_work_happens() -> None:
         assert totals[fault.name] > 5, f"{fault.name} hardly ever happens: {totals}"
     for what in ("take-overs", "fenced", "commits", "executions", "lives", "items", "saves", "undone"):
         assert totals[what] > 20, f"{what}: {totals}"
-    for what in ("suspended", "events taken", "rolled back", "artifacts"):
+    for what in ("suspended", "events taken", "rolled back", "artifacts", "migrations", "refused releases"):
         assert totals[what] > 5, f"{what}: {totals}"
     for habit in fields(Habits):
         if habit.name != "fail":

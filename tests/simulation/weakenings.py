@@ -12,6 +12,7 @@ import pytest
 
 from checkmate_core import layout
 from checkmate_core.artifacts import ArtifactPlace
+from checkmate_core.changing.migration import Migration
 from checkmate_core.errors import CorruptObjectException, TaskIOException, VersionConflictException
 from checkmate_core.hosting import StageHost, Wakeup
 from checkmate_core.io.cas import CasWriter
@@ -20,13 +21,14 @@ from checkmate_core.lease import HeldLock
 from checkmate_core.letters.mailbox import CancelRequest, TaskMailbox
 from checkmate_core.lock import BindLock
 from checkmate_core.lock_record import LockRecord, read_lock
+from checkmate_core.opening import _Opening
 from checkmate_core.record import dump_state
 from checkmate_core.running import execution, failure, rollback
 from checkmate_core.running.plan import Plan, Store, Work
 from checkmate_core.session import TaskSession
 from checkmate_core.status import StageStatus
 from checkmate_core.takeover import LockWatch, Sighting
-from checkmate_core.testing.simulation import Faults, Habits, Kind, Scenario
+from checkmate_core.testing.simulation import Faults, Habits, Kind, Scenario, Upgrade
 from checkmate_core.types import ANY, Expect, StoredObject, Version
 
 Patch = pytest.MonkeyPatch
@@ -412,6 +414,21 @@ def impatient_suspension(patch: Patch) -> None:
     patch.setattr(StageHost, "look_for_wakeup", lambda self, stage: Wakeup(stage.state))
 
 
+def unmarked(patch: Patch) -> None:
+    """A migration swaps the manifest without having claimed what an earlier owner could write next."""
+    patch.setattr(_Opening, "_mark", lambda self, position, manifest: None)
+
+
+def unsettled(patch: Patch) -> None:
+    """Whoever meets the mark of a migration claims at once, and leaves the manifest as it is."""
+    patch.setattr(TaskJournal, "_settle_migration", lambda self, obj_name: None)
+
+
+def moved(patch: Patch) -> None:
+    """A migration puts a stage before those that have begun, too."""
+    patch.setattr(Migration, "check", lambda self, statuses: None)
+
+
 def of(*kinds: Kind, **habits: float) -> Callable[[Scenario], Scenario]:
     """Let the tasks have such stages, and their workers such habits."""
 
@@ -467,6 +484,22 @@ def rolled_back(scenario: Scenario) -> Scenario:
         chaos=25.0,
         faults=Faults(pause=0.05, slow=0.15, late=0.1, overtaken=0.15),
         habits=Habits(run=1.0, rollback=1.0, unlock=0.5),
+    )
+
+
+def upgraded(scenario: Scenario, at: int = 3) -> Scenario:
+    """Let workers of two releases have one task, some of whose requests arrive late, and many crash."""
+    return replace(
+        plain(scenario),
+        tasks=1,
+        kinds=(Kind.PLAIN,) * 3,
+        lease=3.0,
+        latency=0.1,
+        work=2.0,
+        chaos=25.0,
+        faults=Faults(pause=0.03, slow=0.1, late=0.1, crash=0.06),
+        habits=Habits(run=1.0, clean=0.15, unlock=0.3),
+        upgrade=Upgrade(Kind.PLAIN, at, 0.5),
     )
 
 
@@ -527,5 +560,8 @@ WEAKENINGS = {
     "artifacts without life": Weakening(
         artifacts_without_life, "Artifact", calmly(of(Kind.ARTIFACT, clean=1.0), pause=0.1)
     ),
+    "unmarked": Weakening(unmarked, "G4", upgraded),
+    "unsettled": Weakening(unsettled, "G4", upgraded),
+    "moved": Weakening(moved, "End", partial(upgraded, at=1)),
     "impatient suspension": Weakening(impatient_suspension, "Wait", calmly(of(Kind.TIME))),
 }

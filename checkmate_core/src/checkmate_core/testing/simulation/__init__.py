@@ -9,6 +9,16 @@ program:
 """
 
 from checkmate_core.testing.simulation.run import Run, ViolationError, simulate, simulate_scenario
-from checkmate_core.testing.simulation.scenario import Faults, Habits, Kind, Scenario
+from checkmate_core.testing.simulation.scenario import Faults, Habits, Kind, Scenario, Upgrade
 
-__all__ = ["Faults", "Habits", "Kind", "Run", "Scenario", "ViolationError", "simulate", "simulate_scenario"]
+__all__ = [
+    "Faults",
+    "Habits",
+    "Kind",
+    "Run",
+    "Scenario",
+    "Upgrade",
+    "ViolationError",
+    "simulate",
+    "simulate_scenario",
+]

@@ -7,6 +7,7 @@ log of when they were executed.
 from collections.abc import Callable
 from typing import Final
 
+from checkmate_core.layout import stage_object_name
 from checkmate_core.testing.simulation.record import Faults, Record, comparable, say
 from checkmate_core.testing.simulation.stage_guarantees import (
     artifacts_are_whole,
@@ -23,19 +24,25 @@ _BACK: Final = ("ROLLING_BACK", "ROLLED_BACK", "REMOVING")
 
 
 def complete_is_final(record: Record) -> Faults:
-    """G1: nothing is ever written over, or instead of, a COMPLETE stage, but its task's way back."""
+    """G1: nothing is ever written over, or instead of, a COMPLETE stage, but its task's way back.
+
+    Under whatever name: a newer release may call a stage otherwise.
+    """
     done: dict[tuple[str, int | None], int] = {}
     going_back: set[tuple[str, int | None]] = set()
     for change in record.changes:
         if not change.is_stage:
             continue
-        place, task = (change.name, change.life), (change.task_id, change.life)
+        # What arrives late for an earlier life is garbage, but in the object's place.
+        place = (change.stage if change.live_body else change.name, change.life)
+        task = (change.task_id, change.life)
         status = change.live_body["status"] if change.live_body else None
         if status in ("ROLLING_BACK", "ROLLED_BACK"):
             going_back.add(task)
         if place in done and not (task in going_back and status in _BACK):
             yield f"change {change.number} at {say(change)}, which was COMPLETE since change {done[place]}"
         if change.live_body and change.live_body["status"] == "COMPLETE":
+            done.setdefault((change.name, change.life), change.number)
             done.setdefault(place, change.number)
 
 
@@ -44,7 +51,7 @@ def one_commit(record: Record) -> Faults:
     commits: dict[tuple[str, int | None], int] = {}
     for change in record.changes:
         if change.live_body and change.live_body["status"] == "COMPLETE":
-            place = (change.name, change.life)
+            place = (change.stage, change.life)
             if place in commits:
                 yield f"change {change.number} commits {change.name}, as change {commits[place]} did"
             commits[place] = change.number
@@ -55,7 +62,7 @@ def begun_before_executed(record: Record) -> Faults:
     running: dict[tuple[str, str, int], Change] = {}
     for change in record.changes:
         body = change.body
-        if change.is_stage and body and body["status"] == "RUNNING":
+        if change.is_stage and body and body["status"] == "RUNNING" and not body.get("migrating"):
             running.setdefault((change.name, body["owner"], body["attempts"]), change)
     seen: set[tuple[str, str, int]] = set()
     tokens: dict[tuple[str, int | None], str] = {}
@@ -100,6 +107,9 @@ def older_owners_are_fenced(record: Record) -> Faults:
             yield f"change {change.number} at {say(change)} over another owner of that epoch"
         if change.is_stage:
             claims[change.task_id] = max(claimed, body["epoch"])
+        if change.is_settling:
+            # It is followed by a claim, and until then an earlier owner's write may arrive as before.
+            continue
         epochs = owners.setdefault(change.task_id, {})
         if body["owner"] not in epochs:
             if epochs and body["epoch"] <= max(epochs.values()):
@@ -194,21 +204,39 @@ def commits_as_if_undisturbed(record: Record) -> Faults:
     for change, body in record.live_stages():
         if body["status"] == "COMPLETE":
             found = comparable(body["state"])
-            if found != record.undisturbed[int(body["stage_name"][1:])]:
+            if found != record.undisturbed.get(body["stage_name"]):
                 yield f"change {change.number} at {say(change)} commits {found}"
 
 
 def ends_as_if_undisturbed(record: Record) -> Faults:
-    """End: a finished task is complete, canceled or rolled back, and all of it is."""
+    """End: a finished task is complete, canceled or rolled back, all of it, with the stages of one release."""
     for task_id in record.finished:
         manifest = record.bodies[f"{task_id}/task.json"]
         if manifest["removed"]:
             continue
+        names = [template["stage_name"] for template in manifest["stage_templates"]]
+        if names not in [
+            [name for name, _ in record.scenario.pipeline(newer=newer)] for newer in (False, True)
+        ]:
+            yield f"{task_id} has the stages {names}, which are those of no release"
         stages = [
-            record.bodies.get(f"{task_id}/stages/{index:03d}-s{index}.json")
-            for index in range(record.scenario.stages)
+            record.bodies.get(stage_object_name(task_id, index, name))
+            for index, name in enumerate(manifest["stage_objects"] or names)
         ]
-        live = [body if body and body["base_epoch"] == manifest["base_epoch"] else None for body in stages]
+        # One that was never begun is CREATED only by a migration.
+        live = [
+            body
+            if body and body["base_epoch"] == manifest["base_epoch"] and body["status"] != "CREATED"
+            else None
+            for body in stages
+        ]
+        for name, body in zip(names, live, strict=True):
+            if (
+                body
+                and body["status"] == "COMPLETE"
+                and comparable(body["state"]) != record.undisturbed.get(name)
+            ):
+                yield f"{task_id} has {comparable(body['state'])} of {name}, which is not what its stages make"
         done = [body for body in live if body and body["status"] == "COMPLETE"]
         if live[: len(done)] != done:
             yield f"{task_id} has a COMPLETE stage behind an unfinished one"

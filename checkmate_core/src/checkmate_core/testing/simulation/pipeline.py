@@ -24,6 +24,11 @@ LETTERS: Final = 2
 ITEMS: Final = 6
 
 
+def sign_of(stage_name: str) -> str:
+    """What a stage of that name, of whatever release, signs with."""
+    return f"s{stage_name[1:]}"
+
+
 class Tally(BaseStageState):
     """A state in which everything that a stage did, or did twice, leaves its mark.
 
@@ -50,6 +55,11 @@ class Link(BaseStage[Tally]):
     state: Tally = Field(default_factory=Tally)
     kind: Kind = Kind.PLAIN
 
+    @property
+    def sign(self) -> str:
+        """What the stage signs with, the same whatever its name."""
+        return sign_of(self.stage_name)
+
     def execute_stage(self, previous_state_copy: Tally) -> None:
         job = cast("Job", self.engine)
         job.note_execution(self)
@@ -57,7 +67,7 @@ class Link(BaseStage[Tally]):
             job.check_artifact(self.state.ref)
         match self.kind:
             case Kind.PLAIN:
-                self.state.trail.append(self.stage_name)
+                self.state.trail.append(self.sign)
                 job.work(self)
             case Kind.LOOP:
                 self._loop(job)
@@ -68,7 +78,7 @@ class Link(BaseStage[Tally]):
                 self._rest(job)
                 job.work(self)
             case Kind.ARTIFACT:
-                self.state.ref = put(job.artifact_place, job.clock, self.stage_name)
+                self.state.ref = put(job.artifact_place, job.clock, self.sign)
                 job.work(self)
         self.state.total = 3 * previous_state_copy.total + len(self.state.trail)
         self.state.result = self.state.total
@@ -84,12 +94,12 @@ class Link(BaseStage[Tally]):
             if job.rng.random() < 0.1:
                 self.checkpoint()
             job.note_item(self, item)
-            self.state.trail.append(f"{self.stage_name}.{item}")
+            self.state.trail.append(f"{self.sign}.{item}")
             job.work(self, 1 / ITEMS)
             self.progress(item, ITEMS)
 
     def _get_mail(self) -> None:
-        mine = self.state.mail.setdefault(self.stage_name, [])
+        mine = self.state.mail.setdefault(self.sign, [])
         if self.state.news is not None:
             mine.append(self.state.news)
             self.state.news = None
@@ -97,8 +107,8 @@ class Link(BaseStage[Tally]):
             raise Suspend(event=EVENT, field="news")
 
     def _rest(self, job: "Job") -> None:
-        if self.stage_name not in self.state.rested:
-            self.state.rested.append(self.stage_name)
+        if self.sign not in self.state.rested:
+            self.state.rested.append(self.sign)
             until = job.process.true_time + job.rng.random() * job.longest_rest
             raise Suspend(until=datetime.fromtimestamp(until, UTC))
 
@@ -227,7 +237,7 @@ class Job(CheckMate[Link, int]):
         }
 
 
-def job_for(io: SimulatedTaskIO, task_id: str, kinds: Sequence[Kind], **options: Any) -> Job:
+def job_for(io: SimulatedTaskIO, task_id: str, stages: Sequence[tuple[str, Kind]], **options: Any) -> Job:
     """An engine for a task with such stages."""
-    links = [Link(stage_name=f"s{index}", kind=kind) for index, kind in enumerate(kinds)]
+    links = [Link(stage_name=name, kind=kind) for name, kind in stages]
     return Job(io, task_id, links, **options)

@@ -23,7 +23,7 @@ class Record:
         finished: The tasks that were brought to their end, and how many tries it took.
         cancels: The tasks that somebody tried to cancel.
         rollbacks: The tasks that somebody tried to roll back.
-        undisturbed: The states that the stages of an undisturbed run have in the end.
+        undisturbed: The states that the stages of an undisturbed run have in the end, by their names.
         operators: The processes that released a lock by an operator's say-so.
     """
 
@@ -35,7 +35,7 @@ class Record:
     finished: dict[str, int]
     cancels: set[str]
     rollbacks: set[str]
-    undisturbed: list[Body]
+    undisturbed: dict[str, Body]
     operators: set[str]
 
     def live_stages(self) -> Iterator[tuple[Change, Body]]:

@@ -78,7 +78,9 @@ def simulate_scenario(scenario: Scenario) -> Run:
     Raises:
         ViolationError: A guarantee does not hold.
     """
-    undisturbed = undisturbed_states(scenario.undisturbed())
+    undisturbed: dict[str, Body] = {}
+    for calm in scenario.undisturbed():
+        undisturbed |= undisturbed_states(calm)
     trace = Trace()
     world, store = _play(scenario, trace)
     record = _record(world, store, undisturbed)
@@ -105,6 +107,7 @@ def _totals(world: World, record: Record) -> Counter[str]:
                 "rolled back": sum(body is not None and body["status"] == "ROLLED_BACK" for body in lives),
                 "saves": sum(body is not None and _is_save(body) for body in lives),
                 "artifacts": sum(change.artifact_life is not None for change in record.changes),
+                "migrations": sum(change.is_migration for change in record.changes),
                 "take-overs": sum(change.is_take_over for change in record.changes),
                 "lives": sum(
                     change.is_manifest and change.life is None and change.body is not None
@@ -124,10 +127,11 @@ def _is_save(body: Body) -> bool:
 
 
 @functools.cache
-def undisturbed_states(scenario: Scenario) -> list[Body]:
-    """The states of the stages after a run with nothing that goes wrong."""
+def undisturbed_states(scenario: Scenario) -> dict[str, Body]:
+    """The states of the stages after a run with nothing that goes wrong, by their names."""
     _, store = _play(scenario, Trace())
-    return [comparable(body["state"]) for name, body in sorted(store.bodies.items()) if "/stages/" in name]
+    stages = [body for name, body in store.bodies.items() if "/stages/" in name]
+    return {body["stage_name"]: comparable(body["state"]) for body in stages}
 
 
 def _play(scenario: Scenario, trace: Trace) -> tuple[World, SimulatedStore]:
@@ -154,7 +158,7 @@ def _play(scenario: Scenario, trace: Trace) -> tuple[World, SimulatedStore]:
     return world, store
 
 
-def _record(world: World, store: SimulatedStore, undisturbed: list[Body]) -> Record:
+def _record(world: World, store: SimulatedStore, undisturbed: dict[str, Body]) -> Record:
     return Record(
         scenario=world.scenario,
         changes=store.changes,

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field, fields, replace
 from enum import StrEnum
 from typing import Final
 
+from checkmate_core.changing.changes import StageChanges
 from checkmate_core.types import Capability
 
 
@@ -112,6 +113,28 @@ class Habits:
 
 
 @dataclass(frozen=True, slots=True)
+class Upgrade:
+    """A newer release of the pipeline, which some processes run: it renames all stages, and has one more.
+
+    Attributes:
+        added: What the new stage does.
+        at: Its place among the others, not the first; beyond their number it is the end.
+        share: Part of the processes that run it.
+    """
+
+    added: Kind
+    at: int
+    share: float
+
+    @classmethod
+    def draw(cls, rng: random.Random, palette: tuple[Kind, ...]) -> "Upgrade | None":
+        """In most runs there is none, and everybody runs the same code."""
+        if rng.random() > 0.3:
+            return None
+        return cls(rng.choice(palette), rng.randint(1, 3), rng.choice((0.3, 0.5, 0.8)))
+
+
+@dataclass(frozen=True, slots=True)
 class Scenario:
     """One run's circumstances.
 
@@ -131,6 +154,7 @@ class Scenario:
             their end.
         faults: What goes wrong until then.
         habits: What the workers do until then.
+        upgrade: The newer release; None if there is none.
     """
 
     seed: int
@@ -147,11 +171,28 @@ class Scenario:
     chaos: float = 0.0
     faults: Faults = Faults()
     habits: Habits = Habits()
+    upgrade: Upgrade | None = None
 
     @property
     def stages(self) -> int:
         """How many stages each task has."""
         return len(self.kinds)
+
+    def pipeline(self, *, newer: bool) -> list[tuple[str, Kind]]:
+        """Names and kinds of the stages of one release. The digits of a name tell which stage it is in either."""
+        if self.upgrade is None or not newer:
+            return [(f"s{index}", kind) for index, kind in enumerate(self.kinds)]
+        renamed = [(f"r{index}", kind) for index, kind in enumerate(self.kinds)]
+        renamed.insert(self.upgrade.at, (f"r{self.stages}", self.upgrade.added))
+        return renamed
+
+    def changes(self) -> StageChanges | None:
+        """What the newer release declares."""
+        if self.upgrade is None:
+            return None
+        return StageChanges(
+            renamed={f"s{index}": f"r{index}" for index in range(self.stages)}, added={f"r{self.stages}"}
+        )
 
     @property
     def span(self) -> float:
@@ -184,6 +225,7 @@ class Scenario:
             chaos=rng.uniform(5.0, 25.0),
             faults=Faults.draw(rng),
             habits=Habits.draw(rng),
+            upgrade=Upgrade.draw(rng, palette),
         )
 
     def text(self) -> str:
@@ -199,8 +241,12 @@ class Scenario:
         for group in (self.faults, self.habits):
             shares = {each.name: getattr(group, each.name) for each in fields(group)}
             parts += [" ".join(f"{name} {share:.3f}" for name, share in shares.items() if share)]
+        if self.upgrade:
+            names = " ".join(f"{name} ({kind})" for name, kind in self.pipeline(newer=True))
+            parts += [f"{self.upgrade.share} of the processes have {names}"]
         return "; ".join(parts)
 
-    def undisturbed(self) -> "Scenario":
-        """The same task with nothing that goes wrong."""
-        return replace(Scenario(seed=0), kinds=self.kinds)
+    def undisturbed(self) -> "list[Scenario]":
+        """The same task with nothing that goes wrong, as each release runs it."""
+        calm = replace(Scenario(seed=0), kinds=self.kinds)
+        return [calm, replace(calm, upgrade=self.upgrade)] if self.upgrade else [calm]

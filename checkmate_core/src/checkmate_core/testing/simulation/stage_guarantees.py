@@ -6,10 +6,10 @@ from typing import Final
 
 from checkmate_core.layout import artifact_index_name, artifact_object_name
 from checkmate_core.testing.simulation.artifacts import content_of
-from checkmate_core.testing.simulation.pipeline import EVENT
+from checkmate_core.testing.simulation.pipeline import EVENT, sign_of
 from checkmate_core.testing.simulation.process import WALL_TIME
 from checkmate_core.testing.simulation.record import Faults, Record, say
-from checkmate_core.testing.simulation.store import Change
+from checkmate_core.testing.simulation.store import Change, stage_of
 from checkmate_core.testing.simulation.trace import Body
 from checkmate_core.transfer import digest
 
@@ -22,9 +22,9 @@ def saved_items_are_done_once(record: Record) -> Faults:
     for change, body in record.live_stages():
         cursor = body["notes"]["cursors"].get("items")
         if cursor:
-            saves[change.name, change.life].append((change.number, body["epoch"], cursor["done"]))
+            saves[change.stage, change.life].append((change.number, body["epoch"], cursor["done"]))
     for deed in record.log.items:
-        for number, epoch, done in saves[deed.obj_name, deed.life]:
+        for number, epoch, done in saves[stage_of(deed.obj_name), deed.life]:
             # A later owner's saves mean nothing to one who has not met its fence yet.
             if number < deed.number and epoch <= (deed.token or 0) and deed.item < done:
                 yield f"{deed.by} did item {deed.item} of {deed.obj_name}, which change {number} had saved"
@@ -54,7 +54,7 @@ def events_are_taken_once(record: Record) -> Faults:
             if event not in sent or sent[event][0] != change.life:
                 yield f"change {change.number} at {say(change)} takes an event that nobody sent to this life"
         if body["status"] == "COMPLETE":
-            mail = body["state"]["mail"].get(body["stage_name"], [])
+            mail = body["state"]["mail"].get(sign_of(body["stage_name"]), [])
             if mail != [sent[each][1] for each in ours if each in sent]:
                 yield f"change {change.number} at {say(change)} commits the data {mail} of {len(ours)} event(s)"
 
@@ -87,7 +87,9 @@ def _judge_rollback(
 ) -> Faults:
     body = change.body or {}
     where = f"change {change.number} at {say(change)}"
-    left = [name for name, status in statuses.items() if name > change.name and status != "ROLLED_BACK"]
+    # One that was never begun is CREATED only by a migration.
+    is_nothing = ("CREATED", "ROLLED_BACK")
+    left = [name for name, status in statuses.items() if name > change.name and status not in is_nothing]
     if left:
         yield f"{where} while {left[0]} is {statuses[left[0]]}"
     if before == "ROLLED_BACK" and body["status"] == "ROLLING_BACK":

@@ -2,9 +2,11 @@
 
 import hashlib
 import json
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import Final
 
 from checkmate_core.errors import (
     PersistenceDataNotFoundException,
@@ -30,6 +32,8 @@ from checkmate_core.types import (
     StoredObject,
     Version,
 )
+
+_STAMPS: Final = ("epoch", "owner", "write_id", "written_by")
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +81,28 @@ class Change:
     def is_stage(self) -> bool:
         """Whether the object is a stage."""
         return "/stages/" in self.name
+
+    @property
+    def stage(self) -> str:
+        """Which stage the object is of, under whatever name."""
+        return stage_of(self.name)
+
+    @property
+    def is_migration(self) -> bool:
+        """Whether the task got another list of stages."""
+        before, body = self.before, self.body
+        if not self.is_manifest or before is None or body is None or body["removed"]:
+            return False
+        is_same_life: bool = body["base_epoch"] == before["base_epoch"]
+        return is_same_life and bool(body["stage_templates"] != before["stage_templates"])
+
+    @property
+    def is_settling(self) -> bool:
+        """Whether a manifest was written again as it was, so that what is still on its way to it fails."""
+        before, body = self.before, self.body
+        if not self.is_manifest or before is None or body is None:
+            return False
+        return all(body[each] == value for each, value in before.items() if each not in _STAMPS)
 
     @property
     def is_signal(self) -> bool:
@@ -214,6 +240,11 @@ def _body(name: str, data: bytes) -> Body:
         return {"content": hashlib.sha256(data).hexdigest()}
     body: Body = json.loads(data)
     return body
+
+
+def stage_of(name: str) -> str:
+    """Task and number of the stage that an object is of: the digits that end each of its names."""
+    return f"{task_of(name)} {re.sub('.*-[a-z]|[.]json$', '', name)}"
 
 
 def task_of(name: str) -> str:

@@ -75,11 +75,13 @@ def describe(body: Body) -> list[object]:
         return ["held by" if body["owner"] else "released:", owner, f"epoch {body['epoch']}"]
     if "stage_templates" in body:
         what = "tombstone" if body["removed"] else f"ended {body['ended_as']}" if body["ended"] else "begun"
-        return [what, f"life {body['base_epoch']} epoch {body['epoch']}", owner]
+        names = "/".join(template["stage_name"] for template in body["stage_templates"])
+        return [what, names, f"life {body['base_epoch']} epoch {body['epoch']}", owner]
     if "status" not in body:
         words = ("event", "data", "reason", "base_epoch")
         return [f"{word} {body[word]}" for word in words if word in body] or ["artifact"]
+    mark = "migrating " if body.get("migrating") else ""
     return [
-        f"{body['status']} attempt {body['attempts']} life {body['base_epoch']} epoch {body['epoch']}",
+        f"{mark}{body['status']} attempt {body['attempts']} life {body['base_epoch']} epoch {body['epoch']}",
         owner,
     ]

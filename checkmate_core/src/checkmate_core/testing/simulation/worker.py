@@ -9,6 +9,7 @@ from typing import Any, Final
 from checkmate_core.errors import (
     BindException,
     CorruptObjectException,
+    IncompatibleTaskException,
     InvalidTransitionException,
     LockLostException,
     PersistenceDataNotFoundException,
@@ -105,13 +106,14 @@ class World:
         process.clock.after_sleep = lambda: self.network.disturb(process, self.scheduler.current)
         return process
 
-    def job(self, process: Process, task_id: str, **options: Any) -> Job:
-        """An engine in that process."""
+    def job(self, process: Process, task_id: str, *, newer: bool, **options: Any) -> Job:
+        """An engine in that process, of the newer release or not."""
         scenario = self.scenario
         job = job_for(
             SimulatedTaskIO(process, self.network),
             task_id,
-            scenario.kinds,
+            scenario.pipeline(newer=newer),
+            changes=scenario.changes() if newer else None,
             on_error="compensate" if scenario.compensates else "stop",
             retry_policy=RetryPolicy.exponential(0.2, jitter=0.2),
             max_attempts=2,
@@ -160,6 +162,7 @@ class Worker:
         self._name = name
         self._rate = rate
         self._incarnations = 0
+        self._is_newer = False
 
     def live(self) -> None:
         """The main thread."""
@@ -168,9 +171,11 @@ class Worker:
         while world.network.is_chaotic:
             self._incarnations += 1
             process = world.start(f"{self._name}.{self._incarnations}", self._rate)
+            upgrade = world.scenario.upgrade
+            self._is_newer = upgrade is not None and world.rng.random() < upgrade.share
             try:
                 process.clock.sleep(world.rng.random() ** 2 * world.scenario.span)
-                world.note(process, "starts")
+                world.note(process, "starts{}", " with the newer release" if self._is_newer else "")
                 while world.network.is_chaotic:
                     patience = 2.0 if self._visit(process) else 1.0
                     process.clock.sleep(patience * world.rng.random() ** 2 * world.scenario.span)
@@ -207,7 +212,9 @@ class Worker:
             world.note(process, f"   {act} {task_id} ends with {type(exc).__name__}")
             world.totals["fenced"] += isinstance(exc, LockLostException)
             is_garbled = isinstance(exc, CorruptObjectException) and world.network.totals["garbled"] > garbled
-            if not is_garbled and not _is_expected(exc, act):
+            is_refused = isinstance(exc, IncompatibleTaskException) and world.scenario.upgrade is not None
+            world.totals["refused releases"] += is_refused
+            if not is_garbled and not is_refused and not _is_expected(exc, act):
                 world.unexpected.append((process.label, exc))
             return False
         world.note(process, f"   {act} {task_id} is done")
@@ -216,7 +223,7 @@ class Worker:
     def _job(self, process: Process, task_id: str) -> Job:
         world = self._world
         timeout = world.rng.choice((None, world.rng.random() * 3 * world.scenario.span))
-        job = world.job(process, task_id, bind_lock_timeout=timeout)
+        job = world.job(process, task_id, newer=self._is_newer, bind_lock_timeout=timeout)
         job.fail_rate = world.scenario.habits.fail
         return job
 
@@ -271,10 +278,11 @@ def finish(world: World, task_id: str) -> None:
 def _bring_to_end(world: World, process: Process, task_id: str) -> None:
     world.finished.pop(task_id, None)
     tries = waits = 0
+    is_newer = world.scenario.upgrade is not None
     while tries < _FINISHING_TRIES and waits < _FINISHING_WAITS:
         tries += 1
         world.note(process, f"wants to finish {task_id}")
-        job = world.job(process, task_id)
+        job = world.job(process, task_id, newer=is_newer)
         try:
             job.run(wait=3 * world.scenario.span)
         except (TaskCanceledException, TaskRolledBackException) as exc:
@@ -287,6 +295,14 @@ def _bring_to_end(world: World, process: Process, task_id: str) -> None:
             if "is stopped: its process died" not in str(exc):
                 world.unexpected.append((process.label, exc))
                 return
+            continue
+        except IncompatibleTaskException as exc:
+            if world.scenario.upgrade is None:
+                world.unexpected.append((process.label, exc))
+                return
+            # What the newer release may not change any more, the older one ends.
+            world.note(process, f"   {task_id} is refused to the {'newer' if is_newer else 'older'} release")
+            is_newer = not is_newer
             continue
         except BindException as exc:
             world.note(process, f"   {task_id} cannot be finished yet: {type(exc).__name__}")
