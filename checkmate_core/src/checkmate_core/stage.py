@@ -170,7 +170,7 @@ class BaseStage(StageWork, BaseModel, ABC, Generic[STAGE_STATE]):
 
     def take_notes(self, notes: StageNotes) -> None:
         """Take these for the stage's notes. For the engine."""
-        self.__dict__["_notes"] = notes
+        object.__setattr__(self, "_notes", notes)
 
     @property
     def lock(self) -> CopyableLock:
