@@ -194,6 +194,26 @@ def test_a_polite_end_is_no_death(io: TaskIO) -> None:
     assert len(stage_documents(io)[0]["history"]) == 7
 
 
+def test_a_death_between_two_stages_is_no_death_in_either(io: TaskIO) -> None:
+    def die_behind(stage: Step) -> None:
+        if stage.status == "COMPLETE":
+            raise DiedError
+
+    engine = engine_for(io, steps("a", "b"))
+    engine.state_update_hook = die_behind  # type: ignore[method-assign]
+    engine.bind()
+    lock = document(io, LOCK)
+    with pytest.raises(DiedError):
+        engine.execute()
+    engine.unbind()
+    edit(io, LOCK, **{**lock, "pid": 2**22 + 7, "pid_started": 1})
+    with engine_for(io, steps("a", "b", action=interrupt)) as engine:
+        for _ in range(2):
+            with pytest.raises(KeyboardInterrupt):
+                engine.execute(strict_recovery=True)
+    assert [stage.notes.interruptions for stage in TaskStore(io).get(TASK).stages] == [0, 0]
+
+
 def interrupt(stage: Step, _: Notes) -> None:
     raise KeyboardInterrupt
 

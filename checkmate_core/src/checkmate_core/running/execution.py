@@ -19,8 +19,8 @@ from checkmate_core.running.cancellation import cancel_plan
 from checkmate_core.running.failure import (
     StageRun,
     after_failure,
+    count_death,
     roll_back_attempt,
-    stop_after_interruptions,
 )
 from checkmate_core.running.plan import Plan, Step, Store, Wait, Work
 from checkmate_core.running.rollback import rollback_plan
@@ -107,10 +107,13 @@ def _cancel(engine: CheckMateEngine[Any, Any]) -> Plan:
 def _stage_plan(engine: CheckMateEngine[Any, Any], index: int) -> Plan:
     stage = engine.stages[index]
     run = StageRun(engine, stage, engine.stages[index - 1].state if index else None)
+    # Asked of whichever stage is the first: one that had not begun is not what the process died in.
+    has_died = engine.session.take_death()
     if stage.status is StageStatus.RUNNING:
         # In this very process the interrupted attempt may have left its marks in memory.
         yield Store(partial(engine.reload, stage))
-        yield from stop_after_interruptions(run)
+        if has_died:
+            yield from count_death(run)
         must_roll_back = True
     else:
         must_roll_back = stage.notes.was_interrupted

@@ -83,11 +83,9 @@ def after_failure(run: StageRun, error: Exception) -> Plan:
     yield Store(partial(run.go_back, message, StageStatus.RETRY, retry_at=retry_at, retry_wait=seconds))
 
 
-def stop_after_interruptions(run: StageRun) -> Plan:
+def count_death(run: StageRun) -> Plan:
     """Count a death of the process in this stage, and raise where it has died in it too often."""
     engine, stage = run.engine, run.stage
-    if not engine.session.take_death():
-        return
     deaths = stage.notes.interruptions + 1
     stage.take_notes(stage.notes.but(interruptions=deaths))
     allowed = stage.max_interruptions or engine.max_interruptions
